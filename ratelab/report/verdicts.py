@@ -59,7 +59,13 @@ def _describe(verdict: LoopVerdict, label: str) -> VerdictText:
     notes = [f"None {tried} helps."] if verdict.tried and not changes else []
     if left_out:
         were = "was" if left_out == 1 else "were"
-        notes.append(f"{pluralize(left_out, 'further change')} {were} not tried, to bound the work.")
+        if verdict.tried:
+            notes.append(f"{pluralize(left_out, 'further change')} {were} not tried, to bound the work.")
+        else:
+            notes.append(
+                f"{pluralize(left_out, 'change')} that may help {were} not tried, to bound the work: "
+                "shorten the duration, or have fewer clients or variants."
+            )
     if not verdict.tried and not left_out:
         notes.append("No change is known that applies.")
     return VerdictText(label, faults, changes, " ".join(notes))

@@ -179,7 +179,16 @@ def test_trials_are_bounded_and_those_left_out_are_counted(tmp_path: Path) -> No
     assert (none.tried, every.left_out) == (0, 0)
     assert none.left_out == one.tried + one.left_out == every.tried
     assert 0 < one.tried < every.tried
-    assert describe_verdicts([none])[0].note == f"{every.tried} further changes were not tried, to bound the work."
+    note = f"{every.tried} changes that may help were not tried, to bound the work: shorten the duration, or have fewer"
+    assert describe_verdicts([none])[0].note == f"{note} clients or variants."
+
+
+def test_changes_are_tried_first_for_the_rows_that_serve_least(tmp_path: Path) -> None:
+    (worst,) = run(tmp_path, *FAULTY["metastable-failure"])
+    better = replace(worst, goodput_ratio=worst.goodput_ratio + 0.1)
+    for rows in ([better, worst], [worst, better]):
+        verdicts = judge(rows, limit=worst.attempts)
+        assert [bool(verdict.trials) for verdict in verdicts] == [row is worst for row in rows]
 
 
 def test_if_no_change_helps_the_verdict_reports_it(tmp_path: Path) -> None:

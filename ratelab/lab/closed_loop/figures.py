@@ -9,16 +9,13 @@ import numpy as np
 
 from ratelab.algorithms import Policy
 from ratelab.lab.closed_loop.behavior import Fault, Population
-from ratelab.lab.closed_loop.outcome import ERROR, GAVE_UP, PENDING, SHED, SUCCESS, TIMEOUT, LoopOutcome, run_loop
+from ratelab.lab.closed_loop.outcome import ERROR, GAVE_UP, PENDING, SHED, SUCCESS, TIMEOUT, LoopOutcome, run_loops
 from ratelab.lab.comparison import check_names
 from ratelab.lab.decisions import Progress
 from ratelab.lab.metrics import compute_fairness, figure
 from ratelab.lab.spill import Integers
 from ratelab.lab.windows import Window, departures, fullest_window
 from ratelab.quota import NS_PER_S, Quota
-
-NO_LIMIT = "no-limit"
-"""The name of a run without a limiter."""
 
 HERD_WINDOW = NS_PER_S // 10
 """Nanoseconds in which tries are counted to find herds."""
@@ -207,20 +204,19 @@ def compare_loops(cases: Sequence[LoopCase], progress: Progress = lambda _: None
 
     Raises `InputError` if two policies of a case have the same name.
     """
-    results, outcomes = [], []
     for case in cases:
         check_names(policy.name for policy in case.policies)
-        runs: Sequence[Policy | None] = case.policies or (None,)
-        for policy in runs:
-            outcome = run_loop(policy, case.population, progress)
-            algorithm = NO_LIMIT if policy is None else policy.name
-            label = algorithm
-            if case.variant is not None:
-                label = f"{algorithm} ({case.variant})" if len(runs) > 1 else case.variant
-            results.append(measure_loop(outcome, label, case.variant))
-            if keep:
-                outcomes.append(outcome)
-    return LoopComparison(tuple(cases), tuple(results), tuple(outcomes))
+    results, kept = [], []
+    pairs = [(case, policy) for case in cases for policy in case.policies or (None,)]
+    outcomes = run_loops([(policy, case.population) for case, policy in pairs], progress)
+    for (case, _), outcome in zip(pairs, outcomes, strict=True):
+        label = case.variant
+        if len(case.policies) > 1 or label is None:
+            label = outcome.algorithm if label is None else f"{outcome.algorithm} ({label})"
+        results.append(measure_loop(outcome, label, case.variant))
+        if keep:
+            kept.append(outcome)
+    return LoopComparison(tuple(cases), tuple(results), tuple(kept))
 
 
 def measure_loop(outcome: LoopOutcome, label: str = "", variant: str | None = None) -> LoopResult:
@@ -248,9 +244,9 @@ def measure_loop(outcome: LoopOutcome, label: str = "", variant: str | None = No
     }
     counts = {name: np.bincount(column, minlength=len(traffic.names)) for name, column in clients.items()}
     return LoopResult(
-        algorithm=NO_LIMIT if policy is None else policy.name,
+        algorithm=outcome.algorithm,
         variant=variant,
-        label=label or (NO_LIMIT if policy is None else policy.name),
+        label=label or outcome.algorithm,
         population=population,
         policy=policy,
         first_tries=len(requests),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -24,6 +25,9 @@ from ratelab.lab.traffic import Traffic
 from ratelab.limiter import ROW_FIELDS
 from ratelab.quota import NS_PER_S
 
+NO_LIMIT = "no-limit"
+"""The name of a run without a limiter."""
+
 MAX_TRIES = 20_000_000
 """Tries of a closed loop, with those that clients reject themselves."""
 
@@ -33,7 +37,7 @@ MAX_STALLED_EVENTS = 1_000_000
 STALLED_EVENTS_PER_CLIENT = 20
 
 MIN_COMPILED_TRIES = 500_000
-"""Estimated tries from which on loading the compiled loop takes less time than it saves."""
+"""Tries from which on loading the compiled loop takes less time than it saves."""
 
 MIN_GAP = NS_PER_S // 1000
 """The shortest time between two requests of a client that an estimate assumes, in nanoseconds."""
@@ -109,6 +113,11 @@ class LoopOutcome:
     events: int
     """Events that were processed."""
 
+    @property
+    def algorithm(self) -> str:
+        """The name of the algorithm of the limiter, or `NO_LIMIT`."""
+        return NO_LIMIT if self.policy is None else self.policy.name
+
     @cached_property
     def outcome(self) -> Outcome:
         """The tries at the limiter as the outcome of a replay; raise `ValueError` without a limiter."""
@@ -117,15 +126,34 @@ class LoopOutcome:
         return Outcome(self.policy, self.traffic, self.decisions)
 
 
-def run_loop(policy: Policy | None, population: Population, progress: Progress = lambda _: None) -> LoopOutcome:
+def run_loop(
+    policy: Policy | None, population: Population, progress: Progress = lambda _: None, expected_tries: int = 0
+) -> LoopOutcome:
     """Let the clients of a population send requests until its end; without a policy, nothing limits them.
 
     `progress` is called with the simulated nanoseconds that have passed since its last call, of `population.duration`
-    in all. Raises `InputError` if there are more than `MAX_TRIES` tries, if events never end at one time, or if a
-    third-party algorithm fails.
+    in all. The loop is compiled if that is likely to take less time: for `expected_tries` in this and further runs of
+    the algorithm, or once retries have made a run long. Raises `InputError` if there are more than `MAX_TRIES` tries,
+    if events never end at one time, or if a third-party algorithm fails.
     """
-    engine = create_engine(policy, population, estimate_tries(population) >= MIN_COMPILED_TRIES and has_compiler())
-    return advance(engine, policy, population, progress)
+    compiled = is_compiled(max(expected_tries, estimate_tries(population)))
+    return advance(create_engine(policy, population, compiled), policy, population, progress, may_grow=True)
+
+
+def run_loops(
+    pairs: Sequence[tuple[Policy | None, Population]], progress: Progress = lambda _: None
+) -> Iterator[LoopOutcome]:
+    """Run each policy with its population, as `run_loop` does; those of an algorithm are compiled for all together."""
+    expected = Counter[str]()
+    for policy, population in pairs:
+        expected[policy.name if policy else NO_LIMIT] += estimate_tries(population)
+    for policy, population in pairs:
+        yield run_loop(policy, population, progress, expected[policy.name if policy else NO_LIMIT])
+
+
+def is_compiled(tries: int) -> bool:
+    """Return whether so many tries, in one or several runs, are simulated by compiled code, if it can be compiled."""
+    return tries >= MIN_COMPILED_TRIES and has_compiler()
 
 
 def create_engine(policy: Policy | None, population: Population, compiled: bool) -> Engine:
@@ -147,7 +175,7 @@ def observe_server(outcome: LoopOutcome) -> Integers:
 
     The run is repeated. Up to `MAX_OBSERVATIONS` events, the server is observed after each of them.
     """
-    engine = create_engine(outcome.policy, outcome.population, outcome.events >= MIN_COMPILED_TRIES and has_compiler())
+    engine = create_engine(outcome.policy, outcome.population, is_compiled(outcome.events))
     totals, events = engine.world.totals, -(-outcome.events // MAX_OBSERVATIONS)
     rows, status = [(0, 0, 0)], loop.PAUSED
     while status != loop.FINISHED:
@@ -159,21 +187,38 @@ def observe_server(outcome: LoopOutcome) -> Integers:
 def estimate_tries(population: Population) -> int:
     """Return about how many tries there are without retries."""
     tries = len(population.first_tries)
+    service = None if population.server is None else population.server.service
     for number, behavior in enumerate(population.behaviors):
         if behavior.loop == "serial":
             clients = int(np.count_nonzero(population.behavior_of == number))
-            delays = (behavior.think, behavior.pace, behavior.latency)
-            gap = max(MIN_GAP, *(delay.mean for delay in delays if delay is not None), 0)
+            delays = (behavior.think, behavior.latency, behavior.latency, service)
+            pace = behavior.pace.mean if behavior.pace else 0
+            gap = max(MIN_GAP, pace, sum(delay.mean for delay in delays if delay is not None))
             most = population.duration // gap
             tries += clients * (most if behavior.requests is None else min(most, behavior.requests))
     return tries
 
 
-def advance(engine: Engine, policy: Policy | None, population: Population, progress: Progress) -> LoopOutcome:
-    """Run an engine to the end, and return the outcome; see `run_loop`."""
+def advance(
+    engine: Engine, policy: Policy | None, population: Population, progress: Progress, may_grow: bool = False
+) -> LoopOutcome:
+    """Run an engine to the end, and return the outcome; see `run_loop`.
+
+    If it `may_grow`, a compiled engine begins again when plain Python has made `MIN_COMPILED_TRIES` tries within the
+    first half of the time.
+    """
+    may_grow = may_grow and has_compiler() and isinstance(engine, PythonEngine)
+    reported = 0
     try:
-        for passed in _advance(engine, population):
-            progress(passed)
+        for now in _advance(engine, population):
+            if now > reported:
+                progress(now - reported)
+                reported = now
+            if may_grow and 2 * now < population.duration and count_tries(engine) >= MIN_COMPILED_TRIES:
+                may_grow = False
+                larger = create_engine(policy, population, compiled=True)
+                if not isinstance(larger, PythonEngine):
+                    return advance(larger, policy, population, _leave_out(reported, progress))
     except FAILURES as error:
         if policy is None or isinstance(error, InputError):
             raise
@@ -181,16 +226,35 @@ def advance(engine: Engine, policy: Policy | None, population: Population, progr
     return _create_outcome(engine, policy, population)
 
 
+def count_tries(engine: Engine) -> int:
+    """Return the tries so far, with those that clients reject themselves."""
+    totals = engine.world.totals
+    return int(totals[state.TRY_COUNT] + totals[state.REJECTED])
+
+
+def _leave_out(reported: int, progress: Progress) -> Progress:
+    """Return a callback that begins to report after this many simulated nanoseconds."""
+    passed = 0
+
+    def report(step: int) -> None:
+        nonlocal passed
+        passed += step
+        if passed > reported:
+            progress(min(step, passed - reported))
+
+    return report
+
+
 def _advance(engine: Engine, population: Population) -> Iterator[int]:
-    """Process all events; yield the simulated time that has passed, from time to time."""
-    events, now, status = FIRST_EVENTS, 0, loop.PAUSED
+    """Process all events; yield the simulated time now and then, and at the end."""
+    events, status = FIRST_EVENTS, loop.PAUSED
     firsts = len(engine.world.first_times)
     most_stalled = MAX_STALLED_EVENTS + STALLED_EVENTS_PER_CLIENT * (len(population.behavior_of) + firsts)
     while status != loop.FINISHED:
         status = engine.run(events)
         events = min(2 * events, MOST_EVENTS)
         totals = engine.world.totals
-        if totals[state.TRY_COUNT] + totals[state.REJECTED] > MAX_TRIES:
+        if count_tries(engine) > MAX_TRIES:
             raise InputError(
                 f"a closed loop may have at most {MAX_TRIES:,} tries, got more: "
                 "shorten the duration, have fewer clients or fewer retries"
@@ -200,9 +264,8 @@ def _advance(engine: Engine, population: Population) -> Iterator[int]:
                 f"clients must not try again without end at one time, got more than {most_stalled:,} events "
                 f"at {totals[state.NOW]} ns: give them a think time, a retry base or fewer attempts"
             )
-        yield int(totals[state.NOW]) - now
-        now = int(totals[state.NOW])
-    yield population.duration - now
+        yield int(totals[state.NOW])
+    yield population.duration
 
 
 def _create_outcome(engine: Engine, policy: Policy | None, population: Population) -> LoopOutcome:

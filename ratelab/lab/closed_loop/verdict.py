@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,11 +11,17 @@ from ratelab.errors import InputError
 from ratelab.lab.closed_loop.changes import Change, list_changes
 from ratelab.lab.closed_loop.diagnoses import Diagnosis, diagnose
 from ratelab.lab.closed_loop.figures import LoopResult, measure_loop
-from ratelab.lab.closed_loop.outcome import run_loop
+from ratelab.lab.closed_loop.outcome import NO_LIMIT, is_compiled, run_loop
 from ratelab.lab.decisions import Progress
 
 MAX_TRIAL_TRIES = 300_000
 """Tries of all changes that are tried for a comparison: some seconds of plain Python."""
+
+COMPILED_TRIES = 10
+"""Tries that compiled code makes in the time of one."""
+
+MIN_CHANGES = 4
+"""Changes that are tried for the rows that serve least, before others get a share."""
 
 MAX_CHANGES = 12
 """Changes that are tried for a row."""
@@ -63,36 +70,53 @@ class LoopVerdict:
 def judge(
     results: Sequence[LoopResult], progress: Progress = lambda _: None, limit: int = MAX_TRIAL_TRIES
 ) -> tuple[LoopVerdict, ...]:
-    """Return a verdict on each row; all changes together take about `limit` tries at most, shared by size.
+    """Return a verdict on each row; all changes together take about as long as `limit` tries in plain Python.
 
-    `progress` is called with the simulated nanoseconds that have passed since its last call.
+    Rows share them by size, but those that serve least come first. `progress` is called with the simulated
+    nanoseconds that have passed since its last call.
     """
-    diagnosed = [(result, diagnose(result)) for result in results]
-    total = sum(result.attempts for result, diagnoses in diagnosed if diagnoses)
-    return tuple(
-        _try_changes(result, diagnoses, progress, limit * result.attempts // max(1, total))
-        if diagnoses
-        else LoopVerdict(result, ())
-        for result, diagnoses in diagnosed
-    )
+    verdicts = {number: LoopVerdict(result, diagnose(result)) for number, result in enumerate(results)}
+    faulty = [number for number, verdict in verdicts.items() if verdict.diagnoses]
+    faulty.sort(key=lambda number: results[number].goodput_ratio)
+    expected = Counter[str]()
+    for number in faulty:
+        expected[results[number].algorithm] += _count_tries(results[number])
+    rest = sum(expected.values())
+    for number in faulty:
+        tries = _count_tries(results[number])
+        share = limit * tries // max(1, rest)
+        verdicts[number], spent = _try_changes(verdicts[number], expected, progress, share, limit)
+        limit, rest = limit - spent, rest - tries
+    return tuple(verdicts[number] for number in range(len(results)))
 
 
-def _try_changes(result: LoopResult, diagnoses: tuple[Diagnosis, ...], progress: Progress, limit: int) -> LoopVerdict:
-    """Run the population with each change, until the trials are likely to take more than `limit` tries.
+def _count_tries(result: LoopResult) -> int:
+    return result.attempts + result.locally_rejected
 
-    A change that helps takes fewer tries than the run itself; half of them are assumed.
+
+def _try_changes(
+    verdict: LoopVerdict, expected: Mapping[str, int], progress: Progress, share: int, limit: int
+) -> tuple[LoopVerdict, int]:
+    """Run the population with each change, until the trials are likely to take longer than `share` tries.
+
+    The first `MIN_CHANGES` may take up to `limit`. Return the verdict with the trials, and the tries that they took,
+    as if in plain Python. A change that helps takes fewer tries than the run itself; half of them are assumed.
     """
+    result, diagnoses = verdict.result, verdict.diagnoses
     names = [diagnosis.name for diagnosis in diagnoses]
     changes = list_changes(result.population, result.policy, names)[:MAX_CHANGES]
+    likely = max(result.first_tries, _count_tries(result) // 2)
     spent, tried, trials = 0, 0, []
     for change in changes:
-        if spent + max(result.first_tries, (result.attempts + result.locally_rejected) // 2) > limit:
+        tries = expected.get(NO_LIMIT if change.policy is None else change.policy.name, likely)
+        factor = COMPILED_TRIES if is_compiled(tries) else 1
+        if spent + likely // factor > (share if tried >= MIN_CHANGES else limit):
             break
         tried += 1
-        changed = _run(change, progress)
+        changed = _run(change, progress, tries)
         if changed is None:
             continue
-        spent += changed.attempts + changed.locally_rejected
+        spent += _count_tries(changed) // factor
         after = [diagnosis.name for diagnosis in diagnose(changed)]
         cured = tuple(name for name in names if name not in after)
         eased = tuple(name for name in after if name in names and _is_eased(name, result, changed))
@@ -100,13 +124,13 @@ def _try_changes(result: LoopResult, diagnoses: tuple[Diagnosis, ...], progress:
         if _helps(result, changed, cured + eased) and (not brought or len(after) < len(names)):
             trials.append(Trial(change.name, changed, cured, eased, brought))
     trials.sort(key=lambda trial: _rank(result, trial))
-    return LoopVerdict(result, diagnoses, tuple(trials), tried, len(changes) - tried)
+    return LoopVerdict(result, diagnoses, tuple(trials), tried, len(changes) - tried), spent
 
 
-def _run(change: Change, progress: Progress) -> LoopResult | None:
+def _run(change: Change, progress: Progress, expected_tries: int) -> LoopResult | None:
     """Return the figures with a change; None if it cannot run."""
     try:
-        return measure_loop(run_loop(change.policy, change.population, progress))
+        return measure_loop(run_loop(change.policy, change.population, progress, expected_tries))
     except InputError:
         return None
 

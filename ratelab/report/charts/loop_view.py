@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from ratelab.lab.closed_loop.figures import NO_LIMIT, LoopComparison, LoopResult
+from ratelab.lab.closed_loop.figures import LoopComparison, LoopResult
+from ratelab.lab.closed_loop.outcome import NO_LIMIT
 from ratelab.report.charts.style import THEMES, assign_colors, assign_variant_colors
 from ratelab.report.charts.time_axis import TimeAxis, choose_step
 from ratelab.report.loop_findings import describe_case, describe_cases

@@ -10,7 +10,6 @@ from ratelab import create
 from ratelab.errors import InputError
 from ratelab.lab.closed_loop.behavior import Behavior, Fault, Population, Retry
 from ratelab.lab.closed_loop.figures import (
-    NO_LIMIT,
     LoopCase,
     compare_loops,
     compute_herd_peak,
@@ -18,7 +17,7 @@ from ratelab.lab.closed_loop.figures import (
     is_metastable,
     measure_loop,
 )
-from ratelab.lab.closed_loop.outcome import DENIED, ERROR, GAVE_UP, PENDING, SHED, SUCCESS, TIMEOUT
+from ratelab.lab.closed_loop.outcome import DENIED, ERROR, GAVE_UP, NO_LIMIT, PENDING, SHED, SUCCESS, TIMEOUT
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
 
