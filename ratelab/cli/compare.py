@@ -136,7 +136,7 @@ def _join(compared: Compared) -> LoopComparison:
             label = name if len(compared.pairs) == 1 else f"{pair.label} ({name})"
             results.append(replace(row, label=label, variant=name))
         cases += [replace(case, variant=name) for case in run.comparison.cases]
-    return LoopComparison(tuple(cases), tuple(results))
+    return LoopComparison(tuple(cases), tuple(results), noun="scenario")
 
 
 def _print(compared: Compared, all_figures: bool) -> None:

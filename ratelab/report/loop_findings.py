@@ -29,6 +29,9 @@ MAX_VARIANT_LINES = 12
 MAX_NAMED_RUNS = 6
 """Runs up to which a finding names all that are equal."""
 
+MAX_LISTED_LENGTH = 200
+"""Characters up to which the times of all recoveries are listed, not only the first and the last."""
+
 FAULT_NOUNS = {"outage": "outage", "slow": "slow phase", "spike": "spike", "limiter-restart": "restart of the limiter"}
 
 
@@ -112,10 +115,12 @@ def summarize_loops(comparison: LoopComparison) -> list[str]:
     """Return the findings: recovery, requests served, tries, times to success, wasted work, herds and the quota."""
     if not any(result.first_tries for result in comparison.results):
         return ["No client began a request, so there is nothing to compare."]
+    served, tries = [describe_served(comparison)], describe_tries(comparison)
+    leading = [describe_recovery(comparison), *([tries, served] if served[0].startswith("Every ") else [served, tries])]
+    if len({_format_recovery(result) for result in comparison.results}) == 1 < len(comparison.results):
+        leading.append(leading.pop(0))  # what distinguishes the runs comes first
     return [
-        *describe_recovery(comparison),
-        describe_served(comparison),
-        *describe_tries(comparison),
+        *(sentence for sentences in leading for sentence in sentences),
         *describe_times(comparison),
         *_describe_wasted(comparison),
         *_describe_herds(comparison),
@@ -134,7 +139,11 @@ def describe_recovery(comparison: LoopComparison) -> list[str]:
     nouns = dict.fromkeys(FAULT_NOUNS[fault.kind] for fault in faults)
     noun = f"{join_names([*nouns])}{'s' if len(faults) > 1 and len(nouns) == 1 else ''}"
     ordered = sorted(results, key=_rank_recovery)
-    back = f"back {_list_runs(ordered, [_format_recovery(result) for result in ordered], every=True)}"
+    texts = [_format_recovery(result) for result in ordered]
+    listed = _list_runs(comparison, ordered, texts, every=True)
+    if len(listed) > MAX_LISTED_LENGTH:
+        listed = _list_runs(comparison, ordered, texts)
+    back = f"back {listed}"
     for first, words in (("back never", "never back"), ("back not by the end", "not back by the end")):
         back = back.replace(first, words)
     failure = ": a metastable failure" if ordered[-1].metastable else ""
@@ -177,7 +186,7 @@ def describe_served(comparison: LoopComparison) -> str:
     if _is_named_by_variant(ordered):
         numbers = [format_factor(result.goodput) for result in ordered]
         unit = " were served" if same else " requests a second were served"
-        return f"{whole}{_list_runs(ordered, shares if same else numbers, unit, other='only ')}."
+        return f"{whole}{_list_runs(comparison, ordered, shares if same else numbers, unit, other='only ')}."
     fewest, last = others[-1]
     superlative = ("the fewest, " if same else "the least, ") if len(others) > 1 else ""
     return f"{whole}{names} served {most}, {last} {superlative}{fewest}."
@@ -200,12 +209,12 @@ def describe_tries(comparison: LoopComparison) -> list[str]:
     if all(result.attempts <= result.first_tries and not result.gave_up for result in results):
         return []
     ordered = sorted(results, key=lambda result: result.amplification)
-    took = _list_runs(ordered, [format_tries(result.amplification) for result in ordered])
+    took = _list_runs(comparison, ordered, [format_tries(result.amplification) for result in ordered])
     ordered = sorted(results, key=lambda result: result.gave_up / max(1, result.first_tries))
     if not ordered[-1].gave_up:
         return [f"On average, a request took {took}; clients gave up no request."]
     shares = [format_percent(result.gave_up / result.first_tries) if result.gave_up else "none" for result in ordered]
-    gave_up = _list_runs(ordered, shares, " of the requests")
+    gave_up = _list_runs(comparison, ordered, shares, " of the requests")
     return [f"On average, a request took {took}; clients gave up {gave_up}."]
 
 
@@ -224,7 +233,7 @@ def describe_times(comparison: LoopComparison) -> list[str]:
     texts = [
         f"within {format_seconds(time)}" if (time := result.time_to_success_p99) else "at once" for result in ordered
     ]
-    return [f"99 % of the successes came {_list_runs(ordered, texts)}."]
+    return [f"99 % of the successes came {_list_runs(comparison, ordered, texts)}."]
 
 
 def _describe_wasted(comparison: LoopComparison) -> list[str]:
@@ -233,7 +242,7 @@ def _describe_wasted(comparison: LoopComparison) -> list[str]:
         return []
     ordered = sorted(wasteful, key=lambda result: result.wasted / result.attempts)
     shares = [format_percent(result.wasted / result.attempts) for result in ordered]
-    listed = _list_runs(ordered, shares, " of the tries", of=comparison.results)
+    listed = _list_runs(comparison, ordered, shares, " of the tries")
     return [f"{listed} were served after the caller had left."]
 
 
@@ -244,7 +253,7 @@ def _describe_herds(comparison: LoopComparison) -> list[str]:
         return []
     ordered = sorted((result for result, _ in herds), key=lambda result: result.herd_peak or 0)
     peaks = [f"{format_factor(result.herd_peak or 0)} times their mean" for result in ordered]
-    listed = _list_runs(ordered, peaks, of=comparison.results)
+    listed = _list_runs(comparison, ordered, peaks)
     return [f"Retries came in herds: within 100 ms, tries rose to {listed}."]
 
 
@@ -262,22 +271,23 @@ def _describe_quota(comparison: LoopComparison) -> list[str]:
 
 
 def _list_runs(
+    comparison: LoopComparison,
     results: Sequence[LoopResult],
     texts: Sequence[str],
     unit: str = "",
     every: bool = False,
     other: str = "up to ",
-    of: Sequence[LoopResult] | None = None,
 ) -> str:
     """List texts with the runs that they are true of: of more than two texts, the first and the last unless `every`.
 
-    `other` is a word before the last. The runs are all, or some `of` others.
+    `other` is a word before the last.
     """
-    whole = results if of is None else of
     (first, names), *others = _group([result.label for result in results], texts)
+    whole = comparison.results
     if not others and len(results) == len(whole):
-        noun = "in every variant" if whole[0].variant is not None else "under every algorithm"
-        return f"{first}{unit}{f' {noun}' if len(whole) > 1 else ''}"
+        noun = name_rows(comparison)
+        place = f" {'under' if noun == 'algorithm' else 'in'} every {noun}"
+        return f"{first}{unit}{place if len(whole) > 1 else ''}"
     listed = [f"{first}{unit}{_attribute(whole, names)}"]
     if len(others) > 1 and not every:
         text, names = others[-1]

@@ -34,7 +34,7 @@ TRY_RESULTS = ("success", "denied", "error", "shed", "timeout", "pending", "aban
 
 def name_rows(comparison: LoopComparison) -> str:
     """Return the noun for the rows of a comparison."""
-    return "algorithm" if comparison.results[0].variant is None else "variant"
+    return comparison.noun or ("algorithm" if comparison.results[0].variant is None else "variant")
 
 
 def serialize_loops(

@@ -53,6 +53,7 @@ def draw_loop(chart: str, kind: str = "algorithms", layout: str = "wide") -> Any
     return draw(compare(kind), chart, layout=layout, caption="as written")
 
 
+@pytest.mark.slow
 def test_the_title_of_each_chart_is_a_finding() -> None:
     served, tries, times, *_ = summarize_loops(compare("algorithms"))
     titles = [str(draw_loop(chart).get_label()) for chart in LOOP_CHARTS]

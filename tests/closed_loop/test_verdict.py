@@ -196,6 +196,7 @@ def test_if_no_change_helps_the_verdict_reports_it(tmp_path: Path) -> None:
     assert describe_verdicts([judged])[0].note == "None of 4 changes that were tried helps."
 
 
+@pytest.mark.slow
 def test_text_json_and_page_have_the_verdict(tmp_path: Path) -> None:
     path, page = write(tmp_path, *FAULTY["dead-requests"]), tmp_path / "page.html"
     text = get_output("simulate", path, "--html", page)
@@ -258,6 +259,7 @@ def test_mutants_with_false_alarms_die(name: str, tmp_path: Path, monkeypatch: p
     assert any(diagnose(result) for result in results)
 
 
+@pytest.mark.slow
 def test_a_change_that_does_not_help_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     judged = judge_fault(tmp_path, "starvation")
     monkeypatch.setattr(*mutate(verdict, "_helps", "bool(better)", "True"))

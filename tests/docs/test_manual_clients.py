@@ -75,6 +75,7 @@ def test_the_page_quotes_the_lessons_of_the_scenarios() -> None:
         assert set(words[:6]) <= set(re.findall(r"[\w-]+", str(lesson).lower())), name
 
 
+@pytest.mark.slow
 def test_the_verdict_on_the_page_is_the_one_that_is_printed() -> None:
     (shown,) = [block.text for block in blocks("text") if block.page == PAGE]
     assert get_output("simulate", SCENARIOS / "clients-that-retry" / "serial-or-open.yaml").endswith(shown)

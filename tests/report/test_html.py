@@ -265,6 +265,7 @@ def test_a_gallery_has_a_page_for_each_scenario_and_an_index(tmp_path: Path) -> 
         assert [link["href"] for link in Elements(pages[f"{path.stem}.html"]).all("a")] == ["index.html"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_charts")
 def test_a_gallery_of_published_figures_has_a_page_that_compares_them(tmp_path: Path) -> None:
     path = SCENARIOS / "published-figures" / "retries-of-an-outage.yaml"

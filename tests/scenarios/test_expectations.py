@@ -103,6 +103,7 @@ def test_without_expectations_nothing_is_printed(tmp_path: Path) -> None:
     assert "expectations" not in get_json("simulate", path)
 
 
+@pytest.mark.slow
 def test_a_page_has_the_expectations(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     get_output("simulate", write(tmp_path, OUTAGE, "goodput >= 90%"), "--html", page)

@@ -180,6 +180,8 @@ class LoopComparison:
     cases: tuple[LoopCase, ...]
     results: tuple[LoopResult, ...]
     """Those of all policies of the first case, then of the next."""
+    noun: str = ""
+    """The noun for its rows, if they are neither algorithms nor variants."""
     outcomes: tuple[LoopOutcome, ...] = ()
     """The tries behind each result; empty unless they were kept."""
 
@@ -216,7 +218,7 @@ def compare_loops(cases: Sequence[LoopCase], progress: Progress = lambda _: None
         results.append(measure_loop(outcome, label, case.variant))
         if keep:
             kept.append(outcome)
-    return LoopComparison(tuple(cases), tuple(results), tuple(kept))
+    return LoopComparison(tuple(cases), tuple(results), outcomes=tuple(kept))
 
 
 def measure_loop(outcome: LoopOutcome, label: str = "", variant: str | None = None) -> LoopResult:

@@ -14,7 +14,7 @@ from ratelab.report.charts.canvas import Box, Sheet, round_down
 from ratelab.report.charts.loop_view import LoopView
 from ratelab.report.charts.series import count_times
 from ratelab.report.charts.view import add_named_strips, compute_strips_height
-from ratelab.report.loop_findings import FAULT_NOUNS, describe_recovery, describe_served, format_tries
+from ratelab.report.loop_findings import FAULT_NOUNS, format_tries, summarize_loops
 from ratelab.report.numbers import format_per_second, join_names
 
 STRIP_HEIGHT_IN, SINGLE_STRIP_HEIGHT_IN = 0.85, 1.6
@@ -23,8 +23,8 @@ ARRIVALS_OPACITY = 0.3
 
 
 def compose_title(view: LoopView) -> str:
-    """State whether goodput recovered from the faults, or else how many requests were served."""
-    return " ".join(describe_recovery(view.comparison)) or describe_served(view.comparison)
+    """State the first finding: recovery from the faults, or else what distinguishes the runs most."""
+    return summarize_loops(view.comparison)[0]
 
 
 def compute_height(view: LoopView, width: float) -> float:

@@ -25,6 +25,9 @@ from ratelab.report.loop_findings import describe_served, describe_times
 from ratelab.report.numbers import format_percent
 
 TIMES_HEIGHT_IN = 2.2
+AXIS_OF_SUCCESSES_AT_ONCE = UNITS["s"] // 10
+"""Nanoseconds that the axis shows if all successes come at once."""
+
 MAX_LABELS_PART = 0.45
 """The part of the width that labels take at most."""
 
@@ -88,13 +91,13 @@ def paint(sheet: Sheet, box: Box, view: LoopView) -> None:
 
 
 def _create_label(result: LoopResult, color: str) -> LineLabel:
-    return LineLabel(result.goodput_ratio, f"{result.label} {format_percent(result.goodput_ratio)}", color)
+    return LineLabel(result.goodput_ratio, f"{result.label}: {format_percent(result.goodput_ratio)}", color)
 
 
 def _choose_limits(view: LoopView) -> tuple[int, int]:
     """Return the beginning and the end of the axis in nanoseconds."""
     times = np.concatenate([result.times_to_success for result in view.results])
-    longest = max(10, int(times.max(initial=0)))
+    longest = int(times.max(initial=0)) or AXIS_OF_SUCCESSES_AT_ONCE
     high = longest * 3 // 2
     shortest = int(times[times > 0].min(initial=longest))
     low = max(shortest // 2, 10 ** (int(log10(high)) - MAX_DECADES + 1), 1)  # below the shortest, for those at once
