@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from loop_comparison import find_differences, list_rows
 from random_populations import draw_population
 
 pytest.importorskip("numba")
 
-from ratelab.algorithms import Policy
-from ratelab.lab.closed_loop.behavior import Population
+from ratelab.algorithms import Policy, create
+from ratelab.lab.closed_loop.behavior import Behavior, Delay, Population, Retry
 from ratelab.lab.closed_loop.outcome import LoopOutcome, advance, create_engine
+from ratelab.lab.traffic import Traffic
+from ratelab.quota import NS_PER_S
 
 
 def run_compiled(policy: Policy | None, population: Population) -> LoopOutcome:
@@ -56,3 +59,26 @@ def test_rows_have_no_types_of_an_engine() -> None:
     kinds = [column.dtype.kind for column in (outcome.traffic.times, outcome.tries.results, outcome.tries.wasted)]
     assert kinds == ["i", "i", "b"]
     assert list_rows(outcome)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("think", "retry"),
+    [
+        (Delay(NS_PER_S, "exponential"), Retry("full-jitter", attempts=5)),
+        (Delay(0), Retry("fixed", base=NS_PER_S, attempts=3)),
+        (Delay(0, "table", values=(1, 1000, 900 * NS_PER_S), weights=(9.0, 9.0, 1.0)), Retry("immediate", base=0)),
+    ],
+    ids=["spread", "herd", "bursts and pauses"],
+)
+def test_many_events_come_in_the_order_of_plain_python(think: Delay, retry: Retry) -> None:
+    clients = 2_000
+    empty = np.empty(0, np.int64)
+    names = tuple(map(str, range(clients)))
+    traffic = Traffic(empty, empty, empty, names, np.arange(clients) % 7, 10 * NS_PER_S)
+    behavior = Behavior("serial", think=think, retry=retry, requests=20)
+    population = Population(traffic, (behavior,), np.zeros(clients, np.int64), 1)
+    policy = create("token-bucket", "100/s", 100)
+    plain = advance(create_engine(policy, population, compiled=False), policy, population, lambda _: None)
+    assert len(plain.tries) > 10_000
+    assert list_rows(run_compiled(policy, population)) == list_rows(plain)

@@ -33,7 +33,7 @@ def run(world: World, events: int) -> int:
         if totals[at.REPLACES_FIRST]:
             totals[at.REPLACES_FIRST] = 0
             remove_first(world)
-        time = first_time(heap, totals)
+        time = first_time(world)
         is_first = time < 0 or first_due <= time
         if is_first:
             time = first_due

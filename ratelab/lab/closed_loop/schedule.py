@@ -24,8 +24,9 @@ def remove_first(world: World) -> None:
     heappop(world.heap)
 
 
-def first_time(heap: Any, totals: Any) -> int:  # noqa: ARG001  (the compiled heap counts its events there)
+def first_time(world: World) -> int:
     """Return the time of the first event; -1 without one."""
+    heap = world.heap
     return heap[0][0] if heap else -1
 
 

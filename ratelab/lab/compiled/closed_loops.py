@@ -26,7 +26,17 @@ from ratelab.lab.closed_loop.behavior import Population
 from ratelab.lab.closed_loop.engine import BOOLEANS, REQUEST_COLUMNS, ROW_COLUMNS, check_rows
 from ratelab.lab.closed_loop.state import NONE, World
 from ratelab.lab.compiled import check_bound, specialize
-from ratelab.lab.compiled.event_heap import CLIENT_WIDTH, HEAP_BEGIN, REQUEST_WIDTH, TRY_WIDTH
+from ratelab.lab.compiled.event_heap import (
+    BLOCK_WIDTH,
+    BUCKET_WIDTH,
+    CLIENT_WIDTH,
+    EVENTS_PER_BLOCK,
+    HEAP_BEGIN,
+    REQUEST_WIDTH,
+    TRY_WIDTH,
+    create_buckets,
+    fill_blocks,
+)
 from ratelab.lab.compiled.intrinsics import (
     CompilerError,
     compile_for,
@@ -43,6 +53,9 @@ from ratelab.limiter import Algorithm
 MAX_LOOP_INTEGERS = 1 << 28
 """Integers in the states of all keys, 2 GB."""
 
+MAX_RESERVED_ROWS = 20_000_000
+"""Rows of a column for which there is memory before there are half as many."""
+
 PUSHES_PER_EVENT = 5
 """Events that one event schedules at most, not counting those of tries that leave the queue."""
 
@@ -55,6 +68,7 @@ MEMORY_KINDS: dict[str, tuple[str, int]] = {
     "requests": ("int64", REQUEST_WIDTH), "tries": ("int64", TRY_WIDTH),
     "delays": ("int64", len(streams.DELAY_FIELDS)), "windows": ("int64", windows.WINDOW_WIDTH),
     "changes": ("int64", len(state.CHANGE_FIELDS)),
+    "buckets": ("int64", BUCKET_WIDTH), "blocks": ("int64", BLOCK_WIDTH),
 }  # fmt: skip
 """The type of each field of a world, and the number of integers in its rows, 0 for a column."""
 
@@ -74,13 +88,14 @@ class CompiledEngine:
 
     def __init__(self, policy: Policy | None, population: Population) -> None:
         fields = tables.create_world_fields(population)
-        fields["totals"][state.HEAP_SIZE] = len(fields["heap"][0])
         pairs = np.stack(fields.pop("heap"), axis=1).astype(np.int64)
+        fields["heap"] = [0] * 2 * HEAP_BEGIN
+        fields["buckets"] = create_buckets(len(fields["clients"]))
+        fields["blocks"] = fill_blocks(pairs, fields["buckets"], fields["totals"])
         self._limiter = None if policy is None else CompiledLimiter(policy.algorithm, population)
         fields["limiter"] = self._limiter and self._limiter.arrays
         for name, (kind, width) in MEMORY.items():
             fields[name] = _align(np.array(fields.get(name, ()), kind), width)
-        fields["heap"] = _align_heap(pairs)
         self.world = World(**fields)
         self._prepared = dict.fromkeys((state.TRY_ROWS, state.REQUEST_ROWS), 0)
         self._directory = np.zeros(2 * len(MEMORY), np.int64)
@@ -119,19 +134,25 @@ class CompiledEngine:
                     setattr(world, name, _copy(getattr(world, name), begin, room))
                 if name in FILLED:
                     getattr(world, name)[begin:end] = fill
-        size = int(totals[state.HEAP_SIZE]) + PUSHES_PER_EVENT * events + int(totals[state.WAITING])
-        if 2 * (size + HEAP_BEGIN) > len(world.heap):
-            world.heap = _align_heap(world.heap.reshape(-1, 2)[HEAP_BEGIN:], size + size // 2)
+        pushes = PUSHES_PER_EVENT * events + int(totals[state.WAITING])
+        size = int(totals[state.HEAP_SIZE])
+        room = size + int(totals[state.LATER]) + pushes
+        if 2 * (room + HEAP_BEGIN) > len(world.heap):
+            world.heap = _copy(world.heap, 2 * (size + HEAP_BEGIN), 2 * (room + room // 2 + HEAP_BEGIN))
+        blocks = int(totals[state.USED_BLOCKS])
+        room = blocks + len(world.buckets) + pushes // EVENTS_PER_BLOCK + 2
+        if room > len(world.blocks):
+            world.blocks = _copy(world.blocks, blocks, room + room // 2)
 
     def _estimate_rows(self, used: int, events: int) -> int:
-        """Return how many rows a column needs to the end if the run goes on as so far, within limits.
+        """Return how many rows a column needs to the end if the run goes on as so far, or a limit.
 
         Memory that is allocated and never written takes no space.
         """
         now = max(1, int(self.world.totals[state.NOW]))
         expected = used * self.world.duration // now
         needed = used + events
-        return max(needed + needed // 2, min(expected + expected // 8, 8 * needed))
+        return max(needed + needed // 2, min(expected + expected // 8, 64 * needed, MAX_RESERVED_ROWS))
 
     def column(self, name: str) -> NDArray[Any]:
         """Return a column of the tries or the requests."""
@@ -171,13 +192,6 @@ def _copy(column: NDArray[Any], used: int, size: int) -> NDArray[Any]:
     copy = _allocate((size, *column.shape[1:]), column.dtype)
     copy[:used] = column[:used]
     return copy
-
-
-def _align_heap(pairs: NDArray[np.int64], size: int = 0) -> NDArray[np.int64]:
-    """Return a heap with these pairs of time and event, and room for `size`."""
-    heap = _allocate((2 * (HEAP_BEGIN + max(size, len(pairs))),), np.int64)
-    heap[2 * HEAP_BEGIN : 2 * (HEAP_BEGIN + len(pairs))] = pairs.ravel()
-    return heap
 
 
 class CompiledLimiter:
