@@ -57,16 +57,26 @@ def simulate(
     if policy_file is not None or any(scenario.limits for scenario in loaded):
         from ratelab.cli.policy_runs import simulate_policies  # only for several policies
 
+        checked: list[BaseRun] = []
+
         def compare(scenario: Scenario) -> BaseRun:
-            return run_scenarios([variants for variants in files if variants[0] is scenario], (), output)[0]
+            (variants,) = (variants for variants in files if variants[0] is scenario)
+            checked.append(_check(run_scenarios([variants], (), output)[0], variants))
+            return checked[-1]
 
         simulate_policies(loaded, output, policy_file, semantics, compare)
+        _report_failures(checked)
         return
     if semantics:
         raise InputError("--semantics is for several policies: add --policies FILE, or policies to the scenario")
     runs = run_scenarios(files, algorithms, output)
     runs = [_check(run, variants) for run, variants in zip(runs, files, strict=True)]
     deliver(runs, output)
+    _report_failures(runs)
+
+
+def _report_failures(runs: Sequence[BaseRun]) -> None:
+    """Print the expectations that runs do not meet, and exit with status 1 if there are some."""
     failures = [line for run in runs if run.checks for line in describe_failures(run.checks, run.figures)]
     for line in failures:
         click.echo(line, err=True)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_runner import get_error, get_json, get_output, invoke
+from cli_runner import SCENARIOS, get_error, get_json, get_output, invoke
 
 from ratelab.lab.scenarios.expectations import Expectation, parse_expectation
 
@@ -94,6 +94,13 @@ def test_a_variant_may_have_expectations_of_its_own(tmp_path: Path) -> None:
     result = invoke("simulate", path)
     assert result.exit_code == 1
     assert result.stderr == f"{path}:13: expected amplification = 1, got 1.17 (once)\n"
+
+
+def test_a_scenario_with_policies_next_to_it_does_not_hide_a_failure(tmp_path: Path) -> None:
+    (policies,) = (SCENARIOS / "published-figures").glob("tokens-charged-afterwards.yaml")
+    result = invoke("simulate", write(tmp_path, OPEN, "denied <= 1%"), policies)
+    assert result.exit_code == 1
+    assert "expected denied <= 1%, got" in result.stderr
 
 
 def test_without_expectations_nothing_is_printed(tmp_path: Path) -> None:
