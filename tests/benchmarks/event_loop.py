@@ -30,6 +30,9 @@ def loop() -> Iterator[Figure]:
     """Time serial clients that think for a second, and try again with full jitter; the memory is of the process."""
     yield _time_events("plain", CLIENTS, PLAIN_EVENTS, PLAIN_BAR, compiled=False)
     if has_compiler():
+        from ratelab.lab.compiled import tune_process  # Numba is optional
+
+        tune_process()  # as commands do
         yield _time_events("compiled", CLIENTS, COMPILED_EVENTS, COMPILED_BAR, compiled=True)
         yield _time_events(f"compiled, {MANY_CLIENTS:,} clients,", MANY_CLIENTS, COMPILED_EVENTS, None, compiled=True)
         unit = 1 if sys.platform == "darwin" else 1024

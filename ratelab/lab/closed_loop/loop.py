@@ -302,10 +302,12 @@ def record(world: World, client: int, request: int, number: int, sent: int, cost
     world.row_numbers[place] = number
     world.row_sent[place] = sent
     world.row_allowed[place] = allowed
-    world.row_remaining[place] = remaining
     world.row_retry_afters[place] = retry_after
     world.row_reset_afters[place] = reset_after
-    world.row_delays[place] = delay
+    if remaining:  # memory that is never written takes no space
+        world.row_remaining[place] = remaining
+    if delay:
+        world.row_delays[place] = delay
     return place
 
 

@@ -75,11 +75,6 @@ MEMORY_KINDS: dict[str, tuple[str, int]] = {
 SCALARS = ("limiter", "error_chance", "duration", "origin")
 """The fields that are passed as they are; of all others, the directory has the address and the length."""
 
-FILLED = (
-    "row_ended", "row_results", "row_served", "row_wasted", "request_ended", "request_tries", "request_results",
-)  # fmt: skip
-"""The columns whose values may come after their row was added; the others are written with it."""
-
 MEMORY = {name: kind for name, kind in MEMORY_KINDS.items() if name not in SCALARS}
 
 
@@ -132,7 +127,7 @@ class CompiledEngine:
             for name, (_, fill) in columns.items():
                 if len(getattr(world, name)) < end:
                     setattr(world, name, _copy(getattr(world, name), begin, room))
-                if name in FILLED:
+                if fill:
                     getattr(world, name)[begin:end] = fill
         pushes = PUSHES_PER_EVENT * events + int(totals[state.WAITING])
         size = int(totals[state.HEAP_SIZE])
@@ -162,9 +157,9 @@ class CompiledEngine:
 
 
 def _allocate(shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
-    """Allocate an array that begins at a line of the cache."""
+    """Allocate an array of zeros that begins at a line of the cache."""
     item = np.dtype(kind).itemsize
-    memory = np.empty(math.prod(shape) + 64 // item, kind)
+    memory = np.zeros(math.prod(shape) + 64 // item, kind)
     begin = -(memory.ctypes.data // item) % (64 // item)
     return memory[begin : begin + math.prod(shape)].reshape(shape)
 
@@ -172,7 +167,6 @@ def _allocate(shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
 def _align(values: NDArray[Any], width: int) -> NDArray[Any]:
     """Return values in memory of their own, as rows of `width` if it is not 0."""
     aligned = _allocate((len(values), width) if width else (len(values),), values.dtype)
-    aligned.fill(0)
     if len(values):
         aligned[..., : values.shape[-1]] = values
     return aligned
@@ -188,7 +182,7 @@ def _extend(rows: NDArray[Any], size: int, fill: int) -> NDArray[Any]:
 
 
 def _copy(column: NDArray[Any], used: int, size: int) -> NDArray[Any]:
-    """Return the first values of a column, or rows, in memory with room for `size`."""
+    """Return the first values of a column, or rows, in memory with room for `size`; the rest is 0."""
     copy = _allocate((size, *column.shape[1:]), column.dtype)
     copy[:used] = column[:used]
     return copy
@@ -251,7 +245,7 @@ for _function in (
     loop.begin_serial, loop.take_request, loop.begin_request, loop.send, loop.is_held_back, loop.add_try,
     loop.take_over, loop.hedge, loop.reach_limiter, loop.record,
 ):  # fmt: skip
-    register_jitable(_function)
+    register_jitable(no_cfunc_wrapper=True)(_function)  # machine code alone calls it
 
 
 declare_memory(
