@@ -152,7 +152,7 @@ def run_loops(
 
 
 def is_compiled(tries: int) -> bool:
-    """Return whether so many tries, in one or several runs, are simulated by compiled code, if it can be compiled."""
+    """Return whether compiled code, if there can be some, simulates this number of tries, in one or several runs."""
     return tries >= MIN_COMPILED_TRIES and has_compiler()
 
 

@@ -29,7 +29,7 @@ MAX_REPLAYED = 200_000
 def compose_title(view: PolicyView) -> str:
     """State how much of the time the client had nothing left, by way to enforce the policies."""
     if not any(_list_rows(view, result) for result in view.policies.results):
-        return "No policy charges costs at once, so what it has left is not shown."
+        return "No policy charges costs at once, so its remaining quota is not shown."
     parts = []
     for result in view.policies.results:
         shares = [(row.label, _sample(view, row)[2]) for row in _list_rows(view, result)]
