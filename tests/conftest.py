@@ -47,7 +47,7 @@ for each in (signal.SIGINT, *([signal.SIGHUP] if sys.platform != "win32" else []
     if signal.getsignal(each) is signal.SIG_IGN:
         signal.signal(each, signal.SIG_DFL)
 
-settings.register_profile("exact", derandomize=True, deadline=None, database=None, max_examples=100)
+settings.register_profile("exact", derandomize=True, deadline=None, database=None, max_examples=40)
 settings.load_profile("exact")
 
 
