@@ -144,6 +144,7 @@ def test_there_are_no_import_cycles() -> None:
 # --- kernels
 
 
+@cache
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -199,9 +200,10 @@ def assert_plain(node: ast.AST, tables: set[str]) -> None:
 def test_a_step_is_integer_arithmetic_that_could_be_compiled(path: Path) -> None:
     step = step_of(path)
     assert [argument.arg for argument in step.args.args] == ["self", "state", "now", "cost"]
+    tables = tables_of(path)
     for statement in step.body[ast.get_docstring(step) is not None :]:
         for node in ast.walk(statement):
-            assert_plain(node, tables_of(path))
+            assert_plain(node, tables)
 
 
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
