@@ -98,6 +98,7 @@ def test_the_window_chart_reaches_each_peak_in_two_areas(scenario: str) -> None:
         assert any(text.startswith(note) for text in read_texts(figure))
 
 
+@pytest.mark.slow
 def test_every_number_of_the_title_is_in_the_window_chart() -> None:
     figure = draw(compare_dated(), "window")
     title, *texts = str(figure.get_label()), *read_texts(figure)
@@ -235,6 +236,7 @@ def test_up_means_quota_left_for_every_algorithm() -> None:
     assert min(tokens) == pytest.approx(0.06, abs=0.01)
 
 
+@pytest.mark.slow
 def test_waits_beyond_the_client_timeout_are_a_part_of_their_own() -> None:
     texts = read_texts(draw_scenario("outcome", "boundary-burst"))
     assert {"too late", "50", "59"} <= {*texts}
@@ -250,6 +252,7 @@ def test_a_narrow_chart_has_no_overlapping_texts(chart: str, scenario: str) -> N
     assert find_overlaps(figure) == []
 
 
+@pytest.mark.slow
 def test_a_bare_chart_has_its_title_in_the_metadata_alone() -> None:
     figure = draw(compare_scenario("burst"), "outcome", bare=True)
     assert str(figure.get_label()).startswith("Of 30 requests, ")

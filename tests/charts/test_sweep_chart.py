@@ -84,6 +84,7 @@ def test_the_title_names_the_lowest_quota_and_no_texts_overlap(
     assert find_overlaps(figure) == []
 
 
+@pytest.mark.slow
 def test_small_and_large_shares_are_on_one_scale_with_the_goal() -> None:
     shares = [0.5, 0.03, 0.0004, 0]
     quotas = parse_quotas("1/s,10/s,100/s,1000/s", "5", 2)
@@ -114,6 +115,7 @@ def test_an_axis_of_many_rates_has_round_numbers(low: int, high: int, labels: li
     assert [text for text in texts if text.endswith("/min")] == labels
 
 
+@pytest.mark.slow
 def test_names_lead_to_the_ends_of_their_lines() -> None:
     figure: Any = draw_sweep(sweep_scenario("noisy-neighbour", "1/s..100/s", "5", 3))
     axes = get_axes(figure, 0)
@@ -160,6 +162,7 @@ def test_a_narrow_sweep_has_no_overlapping_texts(name: str) -> None:
     assert find_overlaps(figure) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bursts", [None, "5"])
 def test_a_narrow_sweep_names_its_bursts_in_full(bursts: str | None) -> None:
     texts = read_texts(draw_sweep(create_result(parse_quotas("10/min..100000/min", bursts, 5), 9), layout="narrow"))

@@ -49,7 +49,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", sessions())
+@pytest.mark.parametrize("page", mark_slow(sessions(), sessions().keys() - {"README.md", "ratelab/docs/tune.md"}))
 def test_console_sessions_show_what_the_commands_print(page: str, tmp_path: Path) -> None:
     fill_workspace(tmp_path)
     for line, output in sessions()[page]:
