@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from http import HTTPStatus
+from inspect import iscoroutinefunction
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -69,6 +70,10 @@ class RateLimitMiddleware(BlockingGate):
     ) -> None:
         if not callable(app):
             raise InputError(f"app must be a WSGI application, got {short_repr(app)}: pass the application itself")
+        if iscoroutinefunction(app) or iscoroutinefunction(getattr(app, "__call__", None)):  # noqa: B004
+            raise InputError(
+                f"app must be a WSGI application, got {short_repr(app)}: ratelab.http.RateLimitMiddleware is for ASGI"
+            )
         self.app = app
         check_function("on_denied", on_denied)
         super().__init__(

@@ -258,6 +258,33 @@ def test_a_middleware_needs_an_application_and_the_path_of_a_file(middleware: An
         middleware.from_file(hello, 5)
 
 
+class Served:
+    async def __call__(self, *arguments: object) -> None:
+        """Serve a request, as an application of FastAPI does."""
+
+
+@pytest.mark.parametrize("app", [Served(), Served().__call__])
+def test_wsgi_rejects_an_asgi_application_with_the_middleware_for_it(app: Any) -> None:
+    with pytest.raises(InputError, match=r"app must be a WSGI application, got .*: ratelab.http.RateLimitMiddleware"):
+        ratelab.wsgi.RateLimitMiddleware(app, MemoryLimiter(create("token-bucket", "5/min")))
+
+
+async def show_later(request: object) -> None:
+    """Respond as an asynchronous view does."""
+
+
+@pytest.mark.parametrize("decorator", [ratelab.flask.limit, ratelab.django.ratelimit, RateLimit])
+@pytest.mark.parametrize("view", [lambda: "ok", lambda request, name: name, show_later, Served])
+def test_a_decorator_without_a_rate_is_an_error_that_names_one(decorator: Callable[..., Any], view: Any) -> None:
+    with pytest.raises(InputError, match=r"^a limit needs a rate, got .*: write .*\('5/minute'\)"):
+        decorator(view)
+
+
+@pytest.mark.parametrize("decorator", [ratelab.flask.limit, ratelab.django.ratelimit, RateLimit])
+def test_limits_may_be_one_list(decorator: Callable[..., Any]) -> None:
+    decorator(["5/minute", "100/day"])
+
+
 @pytest.mark.parametrize("door", [*DOORS, check_flask])
 def test_a_warning_of_every_door_names_a_line_of_the_user(
     door: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
