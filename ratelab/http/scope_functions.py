@@ -86,14 +86,22 @@ def check_no_view(limits: tuple[Any, ...], remedy: str) -> None:
     if len(limits) != 1 or not callable(limits[0]) or hasattr(limits[0], "hit"):
         return
     (view,) = limits
-    if isclass(view) or is_deferred(view) or not _takes_one(view):
+    if isclass(view) or is_deferred(view) or not _takes_arguments(view, 1):
         raise InputError(f"a limit needs a rate, got {short_repr(view)}: {remedy}")
 
 
-def _takes_one(function: Callable[..., object]) -> bool:
-    """Return whether `function` may be called with one argument, as far as its signature is known."""
+def check_app(app: object, count: int, rule: str, remedy: str) -> None:
+    """Raise `InputError` by a rule unless `app` may be called with `count` arguments; `remedy` is for another count."""
+    if not callable(app):
+        raise InputError(f"{rule}, got {short_repr(app)}: pass the application itself")
+    if not _takes_arguments(app, count):
+        raise InputError(f"{rule}, got {short_repr(app)}: {remedy}")
+
+
+def _takes_arguments(function: Callable[..., object], count: int) -> bool:
+    """Return whether `function` may be called with `count` arguments, as far as its signature is known."""
     try:
-        signature(function).bind(None)
+        signature(function).bind(*range(count))
     except TypeError:
         return False
     except ValueError:  # a built-in function without a signature

@@ -10,6 +10,7 @@ import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory
 from django_project import override
+from flask import Flask
 
 import ratelab.django
 import ratelab.flask
@@ -259,14 +260,20 @@ def test_a_middleware_needs_an_application_and_the_path_of_a_file(middleware: An
 
 
 class Served:
-    async def __call__(self, *arguments: object) -> None:
+    async def __call__(self, scope: object, receive: object, send: object) -> None:
         """Serve a request, as an application of FastAPI does."""
 
 
 @pytest.mark.parametrize("app", [Served(), Served().__call__])
 def test_wsgi_rejects_an_asgi_application_with_the_middleware_for_it(app: Any) -> None:
-    with pytest.raises(InputError, match=r"app must be a WSGI application, got .*: ratelab.http.RateLimitMiddleware"):
+    with pytest.raises(InputError, match=r"app must be a WSGI application, .*: use ratelab.http.RateLimitMiddleware"):
         ratelab.wsgi.RateLimitMiddleware(app, MemoryLimiter(create("token-bucket", "5/min")))
+
+
+@pytest.mark.parametrize("app", [Flask("shop"), Flask("shop").wsgi_app])
+def test_asgi_rejects_a_wsgi_application_with_the_middleware_for_it(app: Any) -> None:
+    with pytest.raises(InputError, match=r"app must be an ASGI application, .*: use ratelab.wsgi.RateLimitMiddleware"):
+        RateLimitMiddleware(app, MemoryLimiter(create("token-bucket", "5/min")))
 
 
 async def show_later(request: object) -> None:
