@@ -203,6 +203,7 @@ def test_a_malformed_request_gets_400_after_earlier_responses(malformed: bytes, 
     assert statuses_in(ample.send(GET * 3 + malformed)) == [200, 200, 200, 400]
 
 
+@pytest.mark.slow
 def test_requests_after_connection_close_are_not_charged() -> None:
     with run_server("--metrics-port", 0) as server:
         assert statuses_in(server.send(CLOSING + b"\r\n" + GET * 200)) == [200]
