@@ -31,7 +31,8 @@ MAY_SEE = {
     "policies": {"errors", "quota", "limiter", "algorithms", "documents"},
     "lab": {"errors", "quota", "limiter", "algorithms", "documents", "policies", "http"},
     "report": {"errors", "quota", "limiter", "algorithms", "policies", "lab"},
-    "learn": {"errors", "quota", "limiter", "algorithms", "lab", "report"},
+    "prove": {"errors", "quota", "limiter", "algorithms", "lab"},
+    "learn": {"errors", "quota", "limiter", "algorithms", "lab", "report", "prove"},
     "http": {"errors", "clock", "limiter", "quota", "algorithms", "stores", "policies"},
     "django": {"errors", "limiter", "quota", "algorithms", "stores", "http"},
     "wsgi": {"errors", "limiter", "quota", "algorithms", "stores", "http"},
@@ -42,7 +43,7 @@ MAY_SEE = {
     "pacing": {"errors", "clock", "quota", "limiter", "stores", "http"},
     "verify": {"errors", "quota", "limiter", "algorithms", "policies", "lab", "report", "http"},
     "cli": {"", "errors", "quota", "limiter", "algorithms", "stores", "policies"}
-    | {"lab", "learn", "verify", "report", "http"},
+    | {"lab", "learn", "prove", "verify", "report", "http"},
     "__init__": {"errors", "quota", "limiter", "clock", "algorithms", "stores", "calls"},
     "__main__": {"cli", "errors"},
 }
@@ -78,6 +79,7 @@ PARTS_WITH = {
     "click": {"cli"},
     "matplotlib": {"report", "learn"},
     "uvicorn": {"http"},
+    "z3": {"prove"},
     "django": {"django"},
     "asgiref": {"django"},
 }

@@ -107,7 +107,7 @@ def _find_knowledge(kind: type[Algorithm]) -> Knowledge | None:
     """Return what is known of the states of a built-in algorithm, or of a class with the same states."""
     from ratelab.prove.built_in import KNOWN
 
-    return next((KNOWN[base] for base in kind.__mro__ if base in KNOWN and kind.start is base.start), None)
+    return next((known for base, known in KNOWN.items() if issubclass(kind, base) and kind.start is base.start), None)
 
 
 def _choose_sizes(quota: Quota, knowledge: Knowledge | None) -> tuple[list[Quota], str]:
@@ -168,7 +168,7 @@ def _decide(prover: Prover, theorem: Theorem) -> Finding:
     except OutOfTimeError as error:
         return finding._replace(reason=str(error) or f"not decided within {seconds:g} s")
     if counterexample is None:
-        return finding._replace(reason=f"not proved, and not refuted by {MAX_HITS} hits and those of the theorem")
+        return finding._replace(reason=f"no proof found, and no timeline with up to {MAX_HITS} hits before")
     return _refute(finding, prover.subject.quota, counterexample)
 
 

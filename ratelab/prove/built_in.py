@@ -11,9 +11,10 @@ from ratelab.algorithms.leaky_bucket import LeakyBucket
 from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
+from ratelab.limiter import Algorithm
 from ratelab.prove.scene import Scene, Subject, Theorem
 from ratelab.prove.terms import Number, Truth, all_of, choose, divide, greatest, implies, least, same_each
-from ratelab.prove.theorems import bound_of_any_window, equals
+from ratelab.prove.theorems import Window, equals
 
 Invariants = list[tuple[str, Truth]]
 """Properties of every state, with their texts."""
@@ -32,8 +33,8 @@ class Knowledge(NamedTuple):
 
     invariants: Callable[[Any, Sequence[Number], Number], Invariants]
     """Return the properties of a state, given the algorithm and the latest time that the state has seen."""
-    relate: Callable[[Scene, Number, Sequence[Number], Number, Number, Number], list[Truth]]
-    """Return how a state agrees with the cost that a window has admitted, given the window's begin and length."""
+    relate: Callable[[Scene, Sequence[Number], Window], list[Truth]]
+    """Return how a state agrees with the cost that a window has admitted."""
     theorems: Callable[[Subject], list[Theorem]]
     """Return the theorems about this algorithm alone."""
     view: Callable[[Any, Sequence[Number]], list[Number]]
@@ -53,7 +54,7 @@ def keeps_invariants(knowledge: Knowledge) -> Theorem:
     return Theorem("invariants", "every state stays within its limits, from that of a new key on", claim)
 
 
-def _same_state(algorithm: Any, state: Sequence[Number]) -> list[Number]:
+def _same_state(_algorithm: Any, state: Sequence[Number]) -> list[Number]:
     return [*state]
 
 
@@ -86,13 +87,10 @@ def _token_invariants(bucket: Any, state: Sequence[Number], latest: Number) -> I
     ]
 
 
-def _relate_tokens(
-    scene: Scene, admitted: Number, state: Sequence[Number], latest: Number, first: Number, length: Number
-) -> list[Truth]:
+def _relate_tokens(scene: Scene, state: Sequence[Number], window: Window) -> list[Truth]:
     bucket = scene.algorithm
-    earned = (latest - first) * bucket.limit
-    within = all_of(first <= latest, latest < first + length)
-    return [implies(within, admitted * bucket.period + state[0] <= bucket.capacity + earned)]
+    earned = (window.latest - window.first) * bucket.limit
+    return [implies(window.is_open, window.admitted * bucket.period + state[0] <= bucket.capacity + earned)]
 
 
 def _credit_held(gcra: Any, state: Sequence[Number], now: Number) -> Number:
@@ -108,13 +106,11 @@ def _gcra_invariants(gcra: Any, state: Sequence[Number], latest: Number) -> Inva
     ]
 
 
-def _relate_gcra(
-    scene: Scene, admitted: Number, state: Sequence[Number], latest: Number, first: Number, length: Number
-) -> list[Truth]:
+def _relate_gcra(scene: Scene, state: Sequence[Number], window: Window) -> list[Truth]:
     gcra = scene.algorithm
-    within = all_of(first <= latest, latest < first + length)
-    held = gcra.tolerance - (state[0] - latest * gcra.limit)
-    return [implies(within, admitted * gcra.period + held <= gcra.tolerance + (latest - first) * gcra.limit)]
+    held = gcra.tolerance - (state[0] - window.latest * gcra.limit)
+    earned = (window.latest - window.first) * gcra.limit
+    return [implies(window.is_open, window.admitted * gcra.period + held <= gcra.tolerance + earned)]
 
 
 def _equals_token_bucket(subject: Subject) -> Theorem:
@@ -124,8 +120,7 @@ def _equals_token_bucket(subject: Subject) -> Theorem:
         owed = state[0] - latest * gcra.limit
         return [time == latest, gcra.tolerance - tokens == choose(owed > 0, owed, 0)]
 
-    bucket = TokenBucket.from_quota(subject.quota)
-    return equals("token-bucket", "every decision equals that of token-bucket", bucket, relate)
+    return equals(TokenBucket.from_quota(subject.quota), relate)
 
 
 # --- leaky bucket: work that is queued
@@ -140,12 +135,11 @@ def _leaky_invariants(queue: Any, state: Sequence[Number], latest: Number) -> In
     ]
 
 
-def _relate_queue(
-    scene: Scene, admitted: Number, state: Sequence[Number], latest: Number, first: Number, length: Number
-) -> list[Truth]:
+def _relate_queue(scene: Scene, state: Sequence[Number], window: Window) -> list[Truth]:
     queue = scene.algorithm
-    drained_at = state[0] + latest * queue.limit  # when the queue is empty, in credits
-    return [implies(admitted > 0, admitted * queue.period <= drained_at - (first - 1) * queue.limit - 1)]
+    drained_at = state[0] + window.latest * queue.limit  # when the queue is empty, in credits
+    drained_before = (window.first - 1) * queue.limit
+    return [implies(window.admitted > 0, window.admitted * queue.period <= drained_at - drained_before - 1)]
 
 
 def _queue_delay(scene: Scene) -> Truth:
@@ -173,13 +167,11 @@ def _window_invariants(counter: Any, state: Sequence[Number], latest: Number) ->
     ]
 
 
-def _relate_window(
-    scene: Scene, admitted: Number, state: Sequence[Number], latest: Number, first: Number, length: Number
-) -> list[Truth]:
-    counter, begins_in = scene.algorithm, divide(first, scene.algorithm.window)
+def _relate_window(scene: Scene, state: Sequence[Number], window: Window) -> list[Truth]:
+    counter, begins_in = scene.algorithm, divide(window.first, scene.algorithm.window)
     return [
-        implies(state[0] == begins_in, admitted <= state[1]),
-        implies(state[0] == begins_in + 1, admitted <= counter.burst + state[1]),
+        implies(state[0] == begins_in, window.admitted <= state[1]),
+        implies(state[0] == begins_in + 1, window.admitted <= counter.burst + state[1]),
     ]
 
 
@@ -198,13 +190,11 @@ def _counter_invariants(counter: Any, state: Sequence[Number], latest: Number) -
     ]
 
 
-def _relate_counter(
-    scene: Scene, admitted: Number, state: Sequence[Number], latest: Number, first: Number, length: Number
-) -> list[Truth]:
-    begins_in = divide(first, scene.algorithm.window)
+def _relate_counter(scene: Scene, state: Sequence[Number], window: Window) -> list[Truth]:
+    begins_in = divide(window.first, scene.algorithm.window)
     return [
-        implies(state[0] == begins_in, admitted <= state[2]),
-        implies(state[0] == begins_in + 1, admitted <= state[1] + state[2]),
+        implies(state[0] == begins_in, window.admitted <= state[2]),
+        implies(state[0] == begins_in + 1, window.admitted <= state[1] + state[2]),
     ]
 
 
@@ -272,14 +262,12 @@ _UNROTATED = Representative(
 )
 
 
-def _relate_log(
-    scene: Scene, admitted: Number, state: Sequence[Number], latest: Number, first: Number, length: Number
-) -> list[Truth]:
-    counted = sum(choose(entry >= first, 1, 0) for entry in _rotate(scene.algorithm, state))
-    return [implies(latest < first + length, admitted <= counted)]
+def _relate_log(scene: Scene, state: Sequence[Number], window: Window) -> list[Truth]:
+    counted = sum(choose(entry >= window.first, 1, 0) for entry in _rotate(scene.algorithm, state))
+    return [implies(window.latest < window.first + window.length, window.admitted <= counted)]
 
 
-KNOWN: dict[type, Knowledge] = {
+KNOWN: dict[type[Algorithm], Knowledge] = {
     TokenBucket: Knowledge(_token_invariants, _relate_tokens, lambda _: [_potential(_tokens_held)], _same_state),
     LeakyBucket: Knowledge(_leaky_invariants, _relate_queue, lambda _: [DELAY], _same_state),
     FixedWindow: Knowledge(_window_invariants, _relate_window, lambda _: [], _same_state),

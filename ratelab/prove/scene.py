@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, Protocol, Self
 import z3
 
 from ratelab.limiter import Algorithm, Decision, Traits
+from ratelab.prove.expressions import Fault
 from ratelab.prove.terms import Number, Truth, all_of, is_term
-from ratelab.prove.translate import Fault, Stepped, Translator
+from ratelab.prove.translate import Stepped, Translator
 from ratelab.quota import Quota
 
 
@@ -90,7 +91,10 @@ class TranslatedSteps:
         self._count += 1
         pairs = [*zip(self._places, [*state, now, cost], strict=True)]
         row, after = (
-            [self._name(_insert(value, pairs), f"{self.algorithm.name}.{kind}{self._count}.{place}") for place, value in enumerate(values)]
+            [
+                self._name(_insert(value, pairs), f"{self.algorithm.name}.{kind}{self._count}.{place}")
+                for place, value in enumerate(values)
+            ]
             for kind, values in (("row", self._stepped.row), ("after", self._stepped.state))
         )
         faults = [fault._replace(condition=_insert(fault.condition, pairs)) for fault in self._stepped.faults]
@@ -177,8 +181,8 @@ class Scene:
     def other(self, algorithm: Algorithm) -> Steps:
         """Return the steps of another algorithm."""
         if algorithm.name not in self._others:
-            kind = TranslatedSteps if self.values is None else RealSteps
-            self._others[algorithm.name] = kind(algorithm)  # type: ignore[assignment]  # see Steps
+            translated = self.values is None
+            self._others[algorithm.name] = TranslatedSteps(algorithm) if translated else RealSteps(algorithm)
         return self._others[algorithm.name]
 
     def hit_other(self, algorithm: Algorithm, state: Sequence[Number], now: Number, cost: Number) -> Hit:
@@ -222,4 +226,3 @@ class Theorem(NamedTuple):
     claim: Callable[[Scene], Truth]
     """Let hits happen from the state of a scene, and return the conclusion."""
     history: History | None = None
-

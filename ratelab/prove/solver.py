@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import z3
 
-from ratelab.prove.built_in import Invariants
+from ratelab.prove.built_in import Invariants, Knowledge, Representative
 from ratelab.prove.scene import History, RealSteps, Scene, Subject, Theorem, TranslatedSteps
-from ratelab.prove.theorems import list_fields
 from ratelab.prove.terms import Truth, all_of, divide, greatest, is_term, negate
+from ratelab.prove.theorems import list_fields
 
 MAX_HITS = 3
 """Hits of a key before those that a theorem is about, in the search for a timeline."""
@@ -55,10 +55,12 @@ class Budget:
 class Prover:
     """The proofs of the theorems about one algorithm."""
 
-    def __init__(self, subject: Subject, steps: TranslatedSteps, seconds: float, knowledge: Any = None) -> None:
+    def __init__(
+        self, subject: Subject, steps: TranslatedSteps, seconds: float, knowledge: Knowledge | None = None
+    ) -> None:
         self.subject, self._steps, self.seconds, self._knowledge = subject, steps, seconds, knowledge
         self.invariants: list[str] = []
-        self._represented = False
+        self._representative: Representative | None = None
 
     # --- scenes
 
@@ -72,8 +74,8 @@ class Prover:
         scene.state = list(z3.Ints([f"state{place}" for place in range(width)]))
         scene.latest = z3.Int("latest")
         scene.given += self._list_kept(scene.state, scene.latest)
-        if self._represented:
-            scene.suppose(self._knowledge.representative.is_one(scene.state))
+        if self._representative is not None:
+            scene.suppose(self._representative.is_one(scene.state))
         if history is not None:
             begun = history.begin(scene, scene.start(0), 0)
             scene.ghost = [
@@ -110,7 +112,7 @@ class Prover:
             kept = _keep_true(budget, scene, {text: term for text, term in after if text in kept})
 
     def _find_relations(self, history: History, budget: Budget) -> list[int]:
-        """Return the numbers of the relations that hold for a new key, and that every hit preserves if all of them do."""
+        """Return the numbers of the relations that hold for a new key and that every hit preserves, as invariants."""
         scene = self._create_scene()
         origin = scene.variable("origin")
         begun = scene.start(origin)
@@ -129,9 +131,9 @@ class Prover:
 
     def reduce_states(self) -> None:
         """Restrict the states of proofs to representatives, if each state is proved to decide as its own."""
-        representative = self._knowledge and self._knowledge.representative
+        representative = None if self._knowledge is None else self._knowledge.representative
         if representative is not None and self.is_proved(representative.theorem, Budget(self.seconds)):
-            self._represented = True
+            self._representative = representative
 
     # --- theorems
 
@@ -265,4 +267,3 @@ def list_candidates(subject: Subject, state: Sequence[Any], latest: Any) -> Inva
         if one != other and len(named) <= MAX_COMPARED_NUMBERS
     ]
     return found
-

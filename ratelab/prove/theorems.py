@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from ratelab.limiter import NEVER
+from ratelab.limiter import NEVER, Algorithm
 from ratelab.prove.scene import History, Hit, Scene, Subject, Theorem
 from ratelab.prove.terms import Number, Truth, all_of, any_of, choose, greatest, implies, negate, same, same_each
 
@@ -18,10 +18,10 @@ def raises_no_error(scene: Scene) -> Truth:
 
 def returns_valid_fields(scene: Scene) -> Truth:
     """Conclude that no field is negative: no wait if admitted, no delay if denied or unless declared."""
-    _, *times = decision = scene.hit(scene.state, scene.time("now"), scene.cost("cost")).decision.row
-    allowed, _, retry_after, _, delay = decision
+    hit = scene.hit(scene.state, scene.time("now"), scene.cost("cost"))
+    allowed, remaining, retry_after, reset_after, delay = hit.decision.row
     return all_of(
-        *(time >= 0 for time in times),
+        *(field >= 0 for field in (remaining, retry_after, reset_after, delay)),
         implies(allowed, retry_after == 0),
         implies(negate(allowed), delay == 0),
         True if scene.subject.traits.queues else delay == 0,
@@ -58,15 +58,17 @@ def never_means_a_cost_above_burst(scene: Scene) -> Truth:
 
 def denied_hit_changes_nothing(scene: Scene) -> Truth:
     """Conclude that every later request is decided as without a denied one."""
-    denied = scene.hit(scene.state, scene.time("now"), scene.cost("cost"), "is denied")
+    denied = scene.hit(scene.state, scene.time("now"), scene.cost("cost"), "the denied hit")
     scene.suppose(negate(denied.decision.allowed))
-    return _decides_alike(scene, denied.after, scene.state, denied.now, "without the denied hit")
+    return _decides_alike(scene, denied.after, scene.state, denied.now, "without it")
 
 
 def look_changes_nothing(scene: Scene) -> Truth:
     """Conclude that a request of cost 0 is admitted, and that every later one is decided as without it."""
-    look = scene.hit(scene.state, scene.time("now", scene.latest), 0, "only looks")
-    alike = _decides_alike(scene, look.after, scene.state, look.now, "without the look")
+    look = scene.hit(scene.state, scene.time("now", scene.latest), 0, "the look")
+    if look.decision.allowed is False:
+        return False
+    alike = _decides_alike(scene, look.after, scene.state, look.now, "without it")
     return all_of(look.decision.allowed, alike)
 
 
@@ -131,17 +133,34 @@ def step_back_grants_nothing(scene: Scene) -> Truth:
 # --- the cost admitted in any window
 
 
-def bound_of_any_window(subject: Subject, relate: Any) -> Theorem:
+class Window(NamedTuple):
+    """A window of time, and what has happened in it."""
+
+    first: Number
+    """The time at which it begins."""
+    length: int
+    latest: Number
+    """The latest time that the key has seen."""
+    admitted: Number
+    """The cost that the window has admitted."""
+
+    @property
+    def is_open(self) -> Truth:
+        """Whether the latest time is in the window."""
+        return all_of(self.first <= self.latest, self.latest < self.first + self.length)
+
+
+def bound_of_any_window(subject: Subject, relate: Callable[[Scene, Sequence[Number], Window], list[Truth]]) -> Theorem:
     """Return the theorem that no window of `Quota.window` admits more than the declared bound.
 
-    The window begins at any time. A hit counts when it departs, by the latest time that the key has seen. Given the
-    cost that the window has admitted, `relate` states how it agrees with a state.
+    The window begins at any time. A hit counts when it departs, by the latest time that the key has seen. `relate`
+    returns how a state agrees with what the window has admitted.
     """
     quota, (factor, extra) = subject.quota, subject.traits.at_most or (0, 0)
     length = quota.window if quota.limit <= quota.period else quota.burst * quota.period // quota.limit
 
-    def begin(scene: Scene, state: Sequence[Number], now: Number) -> list[Number]:
-        return [0, 0]
+    def begin(_scene: Scene, _state: Sequence[Number], _now: Number) -> list[Number]:
+        return [0, 0]  # the cost admitted in the window, and the largest of one hit
 
     def advance(scene: Scene, ghost: list[Number], hit: Hit, latest: Number) -> list[Number]:
         first, departs = scene.variable("window"), greatest(latest, hit.now) + hit.decision.delay_ns
@@ -159,7 +178,7 @@ def bound_of_any_window(subject: Subject, relate: Any) -> Theorem:
             admitted >= 0,
             largest >= 0,
             implies(latest < first, admitted == 0),  # not of a queue, where a hit departs later
-            *relate(scene, admitted, state, latest, first, length),
+            *relate(scene, state, Window(first, length, latest, admitted)),
         ]
 
     def claim(scene: Scene) -> Truth:
@@ -171,16 +190,18 @@ def bound_of_any_window(subject: Subject, relate: Any) -> Theorem:
     return Theorem("bound", meaning, claim, History(begin, advance, related))
 
 
-def relate_fields(
-    scene: Scene, admitted: Number, state: Sequence[Number], latest: Number, first: Number, length: Number
-) -> list[Truth]:
-    """Return how any algorithm's state may agree with the cost that a window has admitted."""
-    fields = list_fields(scene.subject)
+def relate_fields(scene: Scene, state: Sequence[Number], window: Window) -> list[Truth]:
+    """Return how the state of any algorithm may agree with the cost that a window has admitted."""
+    admitted = window.admitted
     return [
         term
         for value in state
-        for number in fields.values()
-        for term in (implies(admitted > 0, value >= first + number), admitted <= value, admitted + value <= number)
+        for number in list_fields(scene.subject).values()
+        for term in (
+            implies(admitted > 0, value >= window.first + number),
+            admitted <= value,
+            admitted + value <= number,
+        )
     ]
 
 
@@ -195,13 +216,16 @@ def list_fields(subject: Subject) -> dict[str, int]:
 # --- equality with another algorithm
 
 
-def equals(name: str, meaning: str, other: Any, relate: Any) -> Theorem:
-    """Return the theorem that every decision equals that of another algorithm, by times that never decrease."""
+def equals(other: Algorithm, relate: Callable[[Scene, list[Number], Sequence[Number], Number], list[Truth]]) -> Theorem:
+    """Return the theorem that every decision equals that of another algorithm, by times that never decrease.
 
-    def begin(scene: Scene, state: Sequence[Number], now: Number) -> list[Any]:
+    `relate` returns how its state agrees with one of the other, given the latest time.
+    """
+
+    def begin(scene: Scene, _state: Sequence[Number], now: Number) -> list[Any]:
         return [True, *scene.other(other).start(now)]
 
-    def advance(scene: Scene, ghost: list[Any], hit: Hit, latest: Number) -> list[Any]:
+    def advance(scene: Scene, ghost: list[Any], hit: Hit, _latest: Number) -> list[Any]:
         alike, *state = ghost
         answer = scene.hit_other(other, state, hit.now, hit.cost)
         return [all_of(alike, same_each(hit.decision.row, answer.decision.row)), *answer.after]
@@ -209,7 +233,8 @@ def equals(name: str, meaning: str, other: Any, relate: Any) -> Theorem:
     def related(scene: Scene, ghost: list[Any], state: Sequence[Number], latest: Number) -> list[Truth]:
         return [ghost[0], *relate(scene, ghost[1:], state, latest)]
 
-    return Theorem(name, meaning, lambda scene: scene.ghost[0], History(begin, advance, related, is_forward=True))
+    history = History(begin, advance, related, is_forward=True)
+    return Theorem(other.name, f"every decision equals that of {other.name}", lambda scene: scene.ghost[0], history)
 
 
 GENERAL = [
