@@ -29,6 +29,7 @@ EXTRA = ("z3",)
     metavar="DURATION",
     help="Time for each theorem; one that takes longer is not decided.",
 )
+@click.option("--theorem", "theorems", multiple=True, metavar="NAME", help="Only this theorem; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @PLOT
 @THEME
@@ -39,6 +40,7 @@ def prove(
     rate: str | None,
     burst: int | None,
     timeout: str,
+    theorems: tuple[str, ...],
     as_json: bool,
     plot: tuple[str, ...],
     theme: str | None,
@@ -54,7 +56,7 @@ def prove(
     check_distinct(source, [*images])
     kind, quota = find(algorithm), parse_quota(rate, burst)
     with LateProgress(f"proving {kind.name}", None) as progress:
-        proof = prove_algorithm(kind, quota, _parse_timeout(timeout), progress)
+        proof = prove_algorithm(kind, quota, _parse_timeout(timeout), theorems, progress)
     if as_json:
         from ratelab.learn.proof import serialize_proof
 

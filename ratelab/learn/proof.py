@@ -46,7 +46,8 @@ def summarize_proof(proof: Proof) -> str:
     """Return the number of theorems that are proved, refuted and undecided as a sentence."""
     counts = {status: sum(one.status == status for one in proof.findings) for status in MARKS}
     if proof.is_complete:
-        return f"All {pluralize(counts[PROVED], 'theorem')} are proved{f' {proof.scope}' if proof.scope else ''}."
+        subject = f"All {counts[PROVED]} theorems are" if counts[PROVED] > 1 else "The theorem is"
+        return f"{subject} proved{f' {proof.scope}' if proof.scope else ''}."
     parts = [f"{count} {status}" for status, count in counts.items() if count]
     return f"Of {pluralize(len(proof.findings), 'theorem')}: {', '.join(parts)}."
 

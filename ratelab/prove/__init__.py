@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ratelab.algorithms import build_policy, traits_of
 from ratelab.algorithms.penalty import Penalized
-from ratelab.errors import InputError
+from ratelab.errors import InputError, short_repr
 from ratelab.limiter import Algorithm, Decision
-from ratelab.quota import Quota
+from ratelab.quota import Quota, spell_duration
 
 if TYPE_CHECKING:
     from ratelab.prove.built_in import Knowledge
@@ -84,21 +84,31 @@ Progress = Callable[[int], object]
 
 
 def prove(
-    kind: type[Algorithm], quota: Quota, timeout_ns: int = DEFAULT_TIMEOUT_NS, progress: Progress = lambda _: None
+    kind: type[Algorithm],
+    quota: Quota,
+    timeout_ns: int = DEFAULT_TIMEOUT_NS,
+    names: Sequence[str] = (),
+    progress: Progress = lambda _: None,
 ) -> Proof:
-    """Prove or refute the theorems about an algorithm at one quota; each may take `timeout_ns`.
+    """Prove or refute the theorems about an algorithm at one quota, or those with `names`; each may take `timeout_ns`.
 
-    Raises `InputError` if the step is not plain integer arithmetic, or if the algorithm cannot grant the quota.
+    Raises `InputError` if the step is not plain integer arithmetic, if the algorithm cannot grant the quota, and for an
+    unknown theorem.
     """
     if issubclass(kind, Penalized):
         raise InputError(
             f"{kind.name} has a penalty, which is not plain integer arithmetic: prove the algorithm within, "
             f"{kind.kind.name}"
         )
+    if quota.calendar is not None and len(quota.runs[0]) > 1:
+        raise InputError(
+            f"{kind.name} at {quota} cannot be proved, because its windows differ in length: "
+            "prove a period of fixed length, such as 1000/day"
+        )
     algorithm = build_policy(kind, quota).algorithm
     knowledge = _find_knowledge(type(algorithm))
     sizes, scope = _choose_sizes(quota, knowledge)
-    proofs = [_prove_size(type(algorithm), size, knowledge, timeout_ns, progress) for size in sizes]
+    proofs = [_prove_size(type(algorithm), size, knowledge, timeout_ns, names, progress) for size in sizes]
     findings = [_combine(findings) for findings in zip(*(findings for _, findings in proofs), strict=True)]
     return Proof(kind.name, str(quota), scope, traits_of(algorithm).state, proofs[-1][0], findings)
 
@@ -120,13 +130,19 @@ def _choose_sizes(quota: Quota, knowledge: Knowledge | None) -> tuple[list[Quota
 
 
 def _prove_size(
-    kind: type[Algorithm], quota: Quota, knowledge: Knowledge | None, timeout_ns: int, progress: Progress
+    kind: type[Algorithm],
+    quota: Quota,
+    knowledge: Knowledge | None,
+    timeout_ns: int,
+    names: Sequence[str],
+    progress: Progress,
 ) -> tuple[list[str], list[Finding]]:
     from ratelab.prove.scene import Subject, TranslatedSteps
     from ratelab.prove.solver import OutOfTimeError, Prover
 
     algorithm = build_policy(kind, quota).algorithm
     subject = Subject(algorithm, quota, traits_of(algorithm))
+    theorems = _select_theorems(subject, knowledge, names)
     prover = Prover(subject, TranslatedSteps(algorithm), timeout_ns / 1e9, knowledge)
     try:
         prover.find_invariants()
@@ -134,10 +150,18 @@ def _prove_size(
     except OutOfTimeError:
         pass  # the theorems are tried with what has been found
     findings = list[Finding]()
-    for theorem in list_theorems(subject, knowledge):
+    for theorem in theorems:
         findings.append(_decide(prover, theorem))
         progress(1)
     return prover.invariants, findings
+
+
+def _select_theorems(subject: Subject, knowledge: Knowledge | None, names: Sequence[str]) -> list[Theorem]:
+    theorems = {theorem.name: theorem for theorem in list_theorems(subject, knowledge)}
+    unknown = next((name for name in names if name not in theorems), None)
+    if unknown is not None:
+        raise InputError(f"unknown theorem {short_repr(unknown)}: choose one of {', '.join(theorems)}")
+    return [theorem for name, theorem in theorems.items() if not names or name in names]
 
 
 def list_theorems(subject: Subject, knowledge: Knowledge | None) -> Iterator[Theorem]:
@@ -159,14 +183,15 @@ def list_theorems(subject: Subject, knowledge: Knowledge | None) -> Iterator[The
 def _decide(prover: Prover, theorem: Theorem) -> Finding:
     from ratelab.prove.solver import MAX_HITS, Budget, OutOfTimeError
 
-    finding, seconds = Finding(theorem.name, theorem.meaning, UNDECIDED), prover.seconds
-    budget = Budget(seconds)
+    finding, budget = Finding(theorem.name, theorem.meaning, UNDECIDED), Budget(prover.seconds)
     try:
         if prover.is_proved(theorem, budget):
             return finding._replace(status=PROVED)
         counterexample = prover.find_counterexample(theorem, budget)
     except OutOfTimeError as error:
-        return finding._replace(reason=str(error) or f"not decided within {seconds:g} s")
+        return finding._replace(
+            reason=str(error) or f"not decided within {spell_duration(round(prover.seconds * 1e9))}"
+        )
     if counterexample is None:
         return finding._replace(reason=f"no proof found, and no timeline with up to {MAX_HITS} hits before")
     return _refute(finding, prover.subject.quota, counterexample)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from ratelab.algorithms.calendar_window import CalendarWindow
 from ratelab.algorithms.fixed_window import FixedWindow
 from ratelab.algorithms.gcra import Gcra
 from ratelab.algorithms.leaky_bucket import LeakyBucket
@@ -13,7 +14,7 @@ from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.limiter import Algorithm
 from ratelab.prove.scene import Scene, Subject, Theorem
-from ratelab.prove.terms import Number, Truth, all_of, choose, divide, greatest, implies, least, same_each
+from ratelab.prove.terms import Number, Truth, all_of, choose, divide, greatest, implies, least, modulo, same_each
 from ratelab.prove.theorems import Window, equals
 
 Invariants = list[tuple[str, Truth]]
@@ -175,6 +176,28 @@ def _relate_window(scene: Scene, state: Sequence[Number], window: Window) -> lis
     ]
 
 
+def _calendar_invariants(counter: Any, state: Sequence[Number], latest: Number) -> Invariants:
+    """Return what holds for windows of one length; `prove` rejects others."""
+    (begin,), (length,), (end, used) = counter.starts, counter.lengths, state
+    return [
+        ("latest time < end of the window", latest < end),
+        ("end of the window <= latest time + length", end <= latest + length),
+        ("windows begin where the calendar has them", modulo(end - begin, length) == 0),
+        ("0 <= used", used >= 0),
+        ("used <= burst", used <= counter.burst),
+    ]
+
+
+def _relate_calendar(scene: Scene, state: Sequence[Number], window: Window) -> list[Truth]:
+    counter = scene.algorithm
+    (begin,), (length,) = counter.starts, counter.lengths
+    first_end = window.first + length - modulo(window.first - begin, length)
+    return [
+        implies(state[0] == first_end, window.admitted <= state[1]),
+        implies(state[0] == first_end + length, window.admitted <= counter.burst + state[1]),
+    ]
+
+
 def _counter_invariants(counter: Any, state: Sequence[Number], latest: Number) -> Invariants:
     index, previous, current = state
     elapsed = latest - index * counter.window
@@ -271,6 +294,7 @@ KNOWN: dict[type[Algorithm], Knowledge] = {
     TokenBucket: Knowledge(_token_invariants, _relate_tokens, lambda _: [_potential(_tokens_held)], _same_state),
     LeakyBucket: Knowledge(_leaky_invariants, _relate_queue, lambda _: [DELAY], _same_state),
     FixedWindow: Knowledge(_window_invariants, _relate_window, lambda _: [], _same_state),
+    CalendarWindow: Knowledge(_calendar_invariants, _relate_calendar, lambda _: [], _same_state),
     SlidingLog: Knowledge(_log_invariants, _relate_log, lambda _: [], _view_log, 3, _UNROTATED),
     SlidingCounter: Knowledge(_counter_invariants, _relate_counter, lambda _: [], _same_state),
     Gcra: Knowledge(

@@ -162,7 +162,7 @@ class Evaluator:
         if isinstance(items, tuple) and len(items) > MAX_TABLE_ITEMS:
             self.reject(
                 node,
-                f"it has {len(items)} items, at most {MAX_TABLE_ITEMS} can be; try another quota, such as 1000/day",
+                f"it has {len(items)} items, at most {MAX_TABLE_ITEMS} can be searched; use a shorter one",
             )
         value = items[-1]
         for number in range(len(items) - 1):
