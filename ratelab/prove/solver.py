@@ -20,6 +20,9 @@ MAX_HITS = 3
 MAX_COMPARED_NUMBERS = 8
 """Numbers in a state that are compared with each other."""
 
+MAX_SIMPLIFYING_EFFORT = 500_000
+"""Steps of the solver for each attempt to simplify a timeline; unlike a time, a limit that is the same in each run."""
+
 NEAR_WINDOWS = 4
 """Windows from 0 in which a timeline is looked for first, so that its numbers are easy to read."""
 
@@ -34,8 +37,15 @@ class Budget:
     def __init__(self, seconds: float) -> None:
         self._end = monotonic() + seconds
 
-    def check(self, *terms: Truth) -> z3.ModelRef | None:
-        """Return values for which all terms are true, or None if there are none."""
+    def try_for(self, *terms: Truth) -> z3.ModelRef | None:
+        """Return values for which all terms are true, or None if little effort finds none."""
+        try:
+            return self.check(*terms, effort=MAX_SIMPLIFYING_EFFORT)
+        except OutOfTimeError:
+            return None
+
+    def check(self, *terms: Truth, effort: int = 0) -> z3.ModelRef | None:
+        """Return values for which all terms are true, or None if there are none; `effort` limits the search."""
         if not all(is_term(term) or term for term in terms):
             return None
         left = int((self._end - monotonic()) * 1000)
@@ -43,6 +53,7 @@ class Budget:
             raise OutOfTimeError
         solver = z3.Then("simplify", "propagate-values", "solve-eqs", "smt").solver()
         solver.set("timeout", left)
+        solver.set("rlimit", effort)
         solver.add(*(term for term in terms if is_term(term)))
         result = solver.check()
         if result == z3.unknown:
@@ -186,23 +197,22 @@ class Prover:
         yield scene.variable("origin") == 0
 
     def _simplify(self, scene: Scene, terms: list[Truth], model: z3.ModelRef, budget: Budget) -> dict[str, int]:
-        """Return values that refute the theorem, too, and are easy to read."""
+        """Return values that refute the theorem, too: of each variable in turn a landmark, or else the least one.
+
+        So they are easy to read, and do not depend on the version of the solver.
+        """
         fixed = list[Truth]()
         for name, variable in scene.variables.items():
-            value = model.eval(variable, model_completion=True).as_long()
-            unit = [0, 1, 2] if name.startswith(("spent", "cost", "less")) else self._list_landmarks()
-            for simple in unit:
-                if abs(simple) >= abs(value):
+            is_small = name.startswith(("spent", "cost", "less"))
+            for landmark in [0, 1, 2] if is_small else self._list_landmarks():
+                found = budget.try_for(*terms, *fixed, variable == landmark)
+                if found is not None:
+                    model = found
                     break
-                try:
-                    better = budget.check(*terms, *fixed, variable == simple)
-                except OutOfTimeError:
-                    break
-                if better is not None:
-                    model, value = better, simple
-                    break
-            fixed.append(variable == value)
-        return {name: model.eval(value, model_completion=True).as_long() for name, value in scene.variables.items()}
+            else:
+                model = _minimize(variable, [*terms, *fixed], model, budget)
+            fixed.append(variable == _read(model, variable))
+        return {name: _read(model, variable) for name, variable in scene.variables.items()}
 
     def _list_landmarks(self) -> list[int]:
         window, unit = self.subject.quota.window, max(1, self.subject.quota.period // self.subject.quota.limit)
@@ -215,6 +225,24 @@ class Prover:
         if not scene.is_counterexample(conclusion):
             raise RuntimeError(f"the translation of {self.subject.algorithm.name} is wrong: {theorem.name}, {values}")
         return Counterexample(values["origin"], self.subject.algorithm.start(values["origin"]), scene)
+
+
+def _read(model: z3.ModelRef, variable: Any) -> int:
+    value: int = model.eval(variable, model_completion=True).as_long()
+    return value
+
+
+def _minimize(variable: Any, terms: Sequence[Truth], model: z3.ModelRef, budget: Budget) -> z3.ModelRef:
+    """Return values with the least one from 0 on of a variable; the given ones if it is below 0."""
+    low, high = 0, _read(model, variable)
+    while low < high:
+        middle = (low + high) // 2
+        found = budget.try_for(*terms, variable >= low, variable <= middle)
+        if found is None:
+            low = middle + 1
+        else:
+            model, high = found, _read(found, variable)
+    return model
 
 
 class Counterexample(NamedTuple):
