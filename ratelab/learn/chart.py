@@ -36,7 +36,7 @@ BLOCK_WIDTH_IN = 0.4
 DECISION_PEN = Pen(8)
 
 
-class _Column(NamedTuple):
+class _RequestColumn(NamedTuple):
     """A request, and its decisions by lane; one that was not decided because of an error is None."""
 
     at: int
@@ -48,7 +48,8 @@ def draw_verdict(verdict: Verdict, theme: str = "light") -> Figure:
     """Draw the shortest failing timeline of a verdict; without one, only its message."""
     lanes = (verdict.algorithm, "yours")
     columns = [
-        _Column(one.at, one.cost, dict(zip(lanes, (one.exact, one.yours), strict=True))) for one in verdict.requests
+        _RequestColumn(one.at, one.cost, dict(zip(lanes, (one.exact, one.yours), strict=True)))
+        for one in verdict.requests
     ]
     caption = f"the shortest failing timeline found, at {verdict.quota}" if columns else ""
     return _draw_timeline(_title(verdict), caption, columns, lanes, theme)
@@ -56,19 +57,21 @@ def draw_verdict(verdict: Verdict, theme: str = "light") -> Figure:
 
 def draw_refutation(proof: Proof, finding: Finding, theme: str = "light") -> Figure:
     """Draw the timeline that refutes a theorem; a second lane shows the decisions that it is compared with."""
-    columns = list[_Column]()
+    columns = list[_RequestColumn]()
     for event in finding.timeline:
         lane, last = event.by or proof.algorithm, columns[-1] if columns else None
         if last and (last.at, last.cost) == (event.at, event.cost) and lane not in last.decisions:
             last.decisions[lane] = event.decision
         else:
-            columns.append(_Column(event.at, event.cost, {lane: event.decision}))
+            columns.append(_RequestColumn(event.at, event.cost, {lane: event.decision}))
     lanes = [*dict.fromkeys([proof.algorithm, *(event.by for event in finding.timeline if event.by)])]
     title = f"Refuted for {proof.algorithm}: {finding.meaning}"
     return _draw_timeline(title, f"the shortest timeline found, at {finding.quota}", columns, lanes, theme)
 
 
-def _draw_timeline(title: str, caption: str, columns: Sequence[_Column], lanes: Sequence[str], theme: str) -> Figure:
+def _draw_timeline(
+    title: str, caption: str, columns: Sequence[_RequestColumn], lanes: Sequence[str], theme: str
+) -> Figure:
     """Draw the last columns of a timeline, with a lane for each of the names; without columns, only the title."""
     left_out, columns = len(columns) - MAX_DRAWN_REQUESTS, columns[-MAX_DRAWN_REQUESTS:]
     caption += f", without its first {pluralize(left_out, 'request')}" if left_out > 0 else ""
@@ -98,22 +101,22 @@ def _title(verdict: Verdict) -> str:
     return f"{your} {verdict.algorithm} {yours} a request of cost {last.cost} that the exact one {exact}"
 
 
-def _column_width(columns: Sequence[_Column]) -> float:
+def _column_width(columns: Sequence[_RequestColumn]) -> float:
     return (FIGURE_WIDTH_IN - 2 * MARGIN_IN - LANE_NAME_WIDTH_IN) / len(columns)
 
 
-def _list_lines(columns: Sequence[_Column], column: _Column, lane: str) -> list[str]:
+def _list_lines(columns: Sequence[_RequestColumn], column: _RequestColumn, lane: str) -> list[str]:
     """Return the lines of a decision, broken to the width of a column."""
     width, lines = _column_width(columns) - 0.2, decision_lines(column.decisions[lane], _find_other(column, lane))
     return [part for line in lines for part in DECISION_PEN.wrap(line, width, 2)]
 
 
-def _find_other(column: _Column, lane: str) -> Decision | None:
+def _find_other(column: _RequestColumn, lane: str) -> Decision | None:
     """Return the decision of a request in another lane, if there is one."""
     return next((decision for name, decision in column.decisions.items() if name != lane), None)
 
 
-def _lane_height(columns: Sequence[_Column]) -> float:
+def _lane_height(columns: Sequence[_RequestColumn]) -> float:
     lines = max(len(_list_lines(columns, one, lane)) for one in columns for lane in one.decisions)
     return BLOCKS_HEIGHT_IN + lines * DECISION_PEN.line + LANE_PADDING_IN
 
@@ -124,10 +127,10 @@ class _Drawing:
 
     sheet: Sheet
     axes: Axes
-    requests: Sequence[_Column]
+    requests: Sequence[_RequestColumn]
     color: str
 
-    def columns(self) -> Iterable[tuple[_Column, float]]:
+    def columns(self) -> Iterable[tuple[_RequestColumn, float]]:
         """Return each request with the middle of its column."""
         width = _column_width(self.requests)
         return [(one, LANE_NAME_WIDTH_IN + width * (place + 0.5)) for place, one in enumerate(self.requests)]
@@ -173,7 +176,7 @@ class _Drawing:
                 y = top + BLOCKS_HEIGHT_IN + (number + 0.5) * DECISION_PEN.line
                 self._text(x, y, line, ink, DECISION_PEN)
 
-    def _time_label(self, request: _Column) -> str:
+    def _time_label(self, request: _RequestColumn) -> str:
         """Format the time of a request; if that is too long for a column, as the time since the first request."""
         labels, first = [format_signed_time(one.at) for one in self.requests], self.requests[0].at
         if max(map(LABEL_PEN.measure, labels)) <= _column_width(self.requests) - 0.1:

@@ -39,7 +39,7 @@ class Event(NamedTuple):
     state: list[int]
     """The state of the key afterwards."""
     by: str
-    """What decides it: nothing for the algorithm, else what it is compared with."""
+    """Its lane: empty for the algorithm, else the other algorithm or course of events that is compared."""
     note: str
 
 
@@ -114,7 +114,7 @@ def prove(
 
 
 def _find_knowledge(kind: type[Algorithm]) -> Knowledge | None:
-    """Return what is known of the states of a built-in algorithm, or of a class with the same states."""
+    """Return the facts about the states of a built-in algorithm, which also hold for a class with the same states."""
     from ratelab.prove.built_in import KNOWN
 
     return next((known for base, known in KNOWN.items() if issubclass(kind, base) and kind.start is base.start), None)
@@ -148,7 +148,7 @@ def _prove_size(
         prover.find_invariants()
         prover.reduce_states()
     except OutOfTimeError:
-        pass  # the theorems are tried with what has been found
+        pass  # the theorems are tried with fewer invariants
     findings = list[Finding]()
     for theorem in theorems:
         findings.append(_decide(prover, theorem))

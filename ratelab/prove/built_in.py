@@ -1,4 +1,4 @@
-"""What a proof about a built-in algorithm needs to know of its states: invariants, and what they hold or owe."""
+"""Facts about the states of the built-in algorithms that proofs need: invariants, and the credits that they hold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.limiter import Algorithm
 from ratelab.prove.scene import Scene, Subject, Theorem
 from ratelab.prove.terms import Number, Truth, all_of, choose, divide, greatest, implies, least, modulo, same_each
-from ratelab.prove.theorems import Window, equals
+from ratelab.prove.theorems import ObservedWindow, equals
 
 Invariants = list[tuple[str, Truth]]
 """Properties of every state, with their texts."""
@@ -34,7 +34,7 @@ class Knowledge(NamedTuple):
 
     invariants: Callable[[Any, Sequence[Number], Number], Invariants]
     """Return the properties of a state, given the algorithm and the latest time that the state has seen."""
-    relate: Callable[[Scene, Sequence[Number], Window], list[Truth]]
+    relate: Callable[[Scene, Sequence[Number], ObservedWindow], list[Truth]]
     """Return how a state agrees with the cost that a window has admitted."""
     theorems: Callable[[Subject], list[Theorem]]
     """Return the theorems about this algorithm alone."""
@@ -72,7 +72,7 @@ def _potential(held: Callable[[Any, Sequence[Number], Number], Number]) -> Theor
         earned = (now - scene.latest) * algorithm.limit
         return spent + held(algorithm, hit.after, now) <= held(algorithm, scene.state, scene.latest) + earned
 
-    return Theorem("potential", "a hit spends at most what was held and has been earned since", claim)
+    return Theorem("potential", "a hit spends at most the credits held before and earned since", claim)
 
 
 def _tokens_held(bucket: Any, state: Sequence[Number], now: Number) -> Number:
@@ -88,7 +88,7 @@ def _token_invariants(bucket: Any, state: Sequence[Number], latest: Number) -> I
     ]
 
 
-def _relate_tokens(scene: Scene, state: Sequence[Number], window: Window) -> list[Truth]:
+def _relate_tokens(scene: Scene, state: Sequence[Number], window: ObservedWindow) -> list[Truth]:
     bucket = scene.algorithm
     earned = (window.latest - window.first) * bucket.limit
     return [implies(window.is_open, window.admitted * bucket.period + state[0] <= bucket.capacity + earned)]
@@ -107,7 +107,7 @@ def _gcra_invariants(gcra: Any, state: Sequence[Number], latest: Number) -> Inva
     ]
 
 
-def _relate_gcra(scene: Scene, state: Sequence[Number], window: Window) -> list[Truth]:
+def _relate_gcra(scene: Scene, state: Sequence[Number], window: ObservedWindow) -> list[Truth]:
     gcra = scene.algorithm
     held = gcra.tolerance - (state[0] - window.latest * gcra.limit)
     earned = (window.latest - window.first) * gcra.limit
@@ -136,7 +136,7 @@ def _leaky_invariants(queue: Any, state: Sequence[Number], latest: Number) -> In
     ]
 
 
-def _relate_queue(scene: Scene, state: Sequence[Number], window: Window) -> list[Truth]:
+def _relate_queue(scene: Scene, state: Sequence[Number], window: ObservedWindow) -> list[Truth]:
     queue = scene.algorithm
     drained_at = state[0] + window.latest * queue.limit  # when the queue is empty, in credits
     drained_before = (window.first - 1) * queue.limit
@@ -168,7 +168,7 @@ def _window_invariants(counter: Any, state: Sequence[Number], latest: Number) ->
     ]
 
 
-def _relate_window(scene: Scene, state: Sequence[Number], window: Window) -> list[Truth]:
+def _relate_window(scene: Scene, state: Sequence[Number], window: ObservedWindow) -> list[Truth]:
     counter, begins_in = scene.algorithm, divide(window.first, scene.algorithm.window)
     return [
         implies(state[0] == begins_in, window.admitted <= state[1]),
@@ -188,7 +188,7 @@ def _calendar_invariants(counter: Any, state: Sequence[Number], latest: Number) 
     ]
 
 
-def _relate_calendar(scene: Scene, state: Sequence[Number], window: Window) -> list[Truth]:
+def _relate_calendar(scene: Scene, state: Sequence[Number], window: ObservedWindow) -> list[Truth]:
     counter = scene.algorithm
     (begin,), (length,) = counter.starts, counter.lengths
     first_end = window.first + length - modulo(window.first - begin, length)
@@ -213,7 +213,7 @@ def _counter_invariants(counter: Any, state: Sequence[Number], latest: Number) -
     ]
 
 
-def _relate_counter(scene: Scene, state: Sequence[Number], window: Window) -> list[Truth]:
+def _relate_counter(scene: Scene, state: Sequence[Number], window: ObservedWindow) -> list[Truth]:
     begins_in = divide(window.first, scene.algorithm.window)
     return [
         implies(state[0] == begins_in, window.admitted <= state[2]),
@@ -285,7 +285,7 @@ _UNROTATED = Representative(
 )
 
 
-def _relate_log(scene: Scene, state: Sequence[Number], window: Window) -> list[Truth]:
+def _relate_log(scene: Scene, state: Sequence[Number], window: ObservedWindow) -> list[Truth]:
     counted = sum(choose(entry >= window.first, 1, 0) for entry in _rotate(scene.algorithm, state))
     return [implies(window.latest < window.first + window.length, window.admitted <= counted)]
 

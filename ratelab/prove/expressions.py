@@ -79,7 +79,7 @@ class Evaluator:
             self.faults.append(Fault(happens, node.lineno, reason))
 
     def branch(self, condition: Truth, *branches: Callable[[], Any]) -> list[Any]:
-        """Run two branches, each as far as it is reached; return what they return."""
+        """Run two branches, each as far as it is reached; return their results."""
         reached, returned = self.reached, []
         entries = [all_of(reached, condition), all_of(reached, negate(condition))]
         exits = list[Truth]()

@@ -15,7 +15,7 @@ from ratelab.prove.translate import Stepped, Translator
 from ratelab.quota import Quota
 
 
-class Hit(NamedTuple):
+class DecidedHit(NamedTuple):
     """A hit, its decision, and the state before and after it."""
 
     now: Number
@@ -25,7 +25,7 @@ class Hit(NamedTuple):
     after: list[Number]
     faults: Sequence[Fault]
     by: str
-    """What decides it: nothing for the algorithm, else another algorithm or another course of events."""
+    """Its lane: empty for the algorithm, else the other algorithm or course of events that is compared."""
     note: str
 
 
@@ -125,7 +125,7 @@ class Subject(NamedTuple):
 class Scene:
     """Hits on one key, from a state that some history may have led to.
 
-    A theorem asks it for variables, supposes what it needs, and lets hits happen. With `values`, the variables have
+    A theorem asks it for variables, states its assumptions, and lets hits happen. With `values`, the variables have
     these values and the hits are decided by the real step.
     """
 
@@ -139,7 +139,7 @@ class Scene:
         self.latest: Number = 0
         self.ghost: list[Any] = []
         self.given: list[Truth] = []
-        self.hits: list[Hit] = []
+        self.hits: list[DecidedHit] = []
         self.variables: dict[str, Number] = {}
         self.observes = values is not None
         """Whether two states count as equal unless decisions show a difference."""
@@ -174,7 +174,7 @@ class Scene:
         """Return the numbers on which the decisions of a state depend."""
         return [*state] if self._knowledge is None else self._knowledge.view(self.algorithm, state)
 
-    def hit(self, state: Sequence[Number], now: Number, cost: Number, note: str = "", by: str = "") -> Hit:
+    def hit(self, state: Sequence[Number], now: Number, cost: Number, note: str = "", by: str = "") -> DecidedHit:
         """Let a hit happen."""
         return self._hit(self.steps, state, now, cost, note, by)
 
@@ -185,13 +185,13 @@ class Scene:
             self._others[algorithm.name] = TranslatedSteps(algorithm) if translated else RealSteps(algorithm)
         return self._others[algorithm.name]
 
-    def hit_other(self, algorithm: Algorithm, state: Sequence[Number], now: Number, cost: Number) -> Hit:
+    def hit_other(self, algorithm: Algorithm, state: Sequence[Number], now: Number, cost: Number) -> DecidedHit:
         """Let a hit happen to a key of another algorithm."""
         return self._hit(self.other(algorithm), state, now, cost, "", algorithm.name)
 
-    def _hit(self, steps: Steps, state: Sequence[Number], now: Number, cost: Number, note: str, by: str) -> Hit:
+    def _hit(self, steps: Steps, state: Sequence[Number], now: Number, cost: Number, note: str, by: str) -> DecidedHit:
         row, after, faults = steps.step(state, now, cost)
-        hit = Hit(now, cost, Decision(*row), [*state], after, faults, by, note)
+        hit = DecidedHit(now, cost, Decision(*row), [*state], after, faults, by, note)
         self.hits.append(hit)
         return hit
 
@@ -210,7 +210,7 @@ class History(NamedTuple):
 
     begin: Callable[[Scene, Sequence[Number], Number], list[Any]]
     """Return them for a new key, given its state and the time."""
-    advance: Callable[[Scene, list[Any], Hit, Number], list[Any]]
+    advance: Callable[[Scene, list[Any], DecidedHit, Number], list[Any]]
     """Return them after a hit, given them, the hit and the latest time before it."""
     relate: Callable[[Scene, list[Any], Sequence[Number], Number], list[Truth]]
     """Return how they may agree with a state and its latest time; a proof uses what every hit preserves."""

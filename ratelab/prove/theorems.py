@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ratelab.limiter import NEVER, Algorithm
-from ratelab.prove.scene import History, Hit, Scene, Subject, Theorem
+from ratelab.prove.scene import DecidedHit, History, Scene, Subject, Theorem
 from ratelab.prove.terms import Number, Truth, all_of, any_of, choose, greatest, implies, negate, same, same_each
 
 
@@ -44,7 +44,7 @@ def wait_is_tight(scene: Scene) -> Truth:
     return negate(again.decision.allowed)
 
 
-def _denied(scene: Scene) -> Hit:
+def _denied(scene: Scene) -> DecidedHit:
     hit = scene.hit(scene.state, scene.time("now", scene.latest), scene.cost("cost"))
     scene.suppose(negate(hit.decision.allowed), hit.decision.retry_after_ns != NEVER)
     return hit
@@ -133,8 +133,8 @@ def step_back_grants_nothing(scene: Scene) -> Truth:
 # --- the cost admitted in any window
 
 
-class Window(NamedTuple):
-    """A window of time, and what has happened in it."""
+class ObservedWindow(NamedTuple):
+    """A window of time, and the cost that it has admitted."""
 
     first: Number
     """The time at which it begins."""
@@ -150,7 +150,9 @@ class Window(NamedTuple):
         return all_of(self.first <= self.latest, self.latest < self.first + self.length)
 
 
-def bound_of_any_window(subject: Subject, relate: Callable[[Scene, Sequence[Number], Window], list[Truth]]) -> Theorem:
+def bound_of_any_window(
+    subject: Subject, relate: Callable[[Scene, Sequence[Number], ObservedWindow], list[Truth]]
+) -> Theorem:
     """Return the theorem that no window of `Quota.window` admits more than the declared bound.
 
     The window begins at any time. A hit counts when it departs, by the latest time that the key has seen. `relate`
@@ -162,7 +164,7 @@ def bound_of_any_window(subject: Subject, relate: Callable[[Scene, Sequence[Numb
     def begin(_scene: Scene, _state: Sequence[Number], _now: Number) -> list[Number]:
         return [0, 0]  # the cost admitted in the window, and the largest of one hit
 
-    def advance(scene: Scene, ghost: list[Number], hit: Hit, latest: Number) -> list[Number]:
+    def advance(scene: Scene, ghost: list[Number], hit: DecidedHit, latest: Number) -> list[Number]:
         first, departs = scene.variable("window"), greatest(latest, hit.now) + hit.decision.delay_ns
         counts = all_of(hit.decision.allowed, first <= departs, departs < first + length)
         admitted, largest = ghost
@@ -178,7 +180,7 @@ def bound_of_any_window(subject: Subject, relate: Callable[[Scene, Sequence[Numb
             admitted >= 0,
             largest >= 0,
             implies(latest < first, admitted == 0),  # not of a queue, where a hit departs later
-            *relate(scene, state, Window(first, length, latest, admitted)),
+            *relate(scene, state, ObservedWindow(first, length, latest, admitted)),
         ]
 
     def claim(scene: Scene) -> Truth:
@@ -190,7 +192,7 @@ def bound_of_any_window(subject: Subject, relate: Callable[[Scene, Sequence[Numb
     return Theorem("bound", meaning, claim, History(begin, advance, related))
 
 
-def relate_fields(scene: Scene, state: Sequence[Number], window: Window) -> list[Truth]:
+def relate_fields(scene: Scene, state: Sequence[Number], window: ObservedWindow) -> list[Truth]:
     """Return how the state of any algorithm may agree with the cost that a window has admitted."""
     admitted = window.admitted
     return [
@@ -225,7 +227,7 @@ def equals(other: Algorithm, relate: Callable[[Scene, list[Number], Sequence[Num
     def begin(scene: Scene, _state: Sequence[Number], now: Number) -> list[Any]:
         return [True, *scene.other(other).start(now)]
 
-    def advance(scene: Scene, ghost: list[Any], hit: Hit, _latest: Number) -> list[Any]:
+    def advance(scene: Scene, ghost: list[Any], hit: DecidedHit, _latest: Number) -> list[Any]:
         alike, *state = ghost
         answer = scene.hit_other(other, state, hit.now, hit.cost)
         return [all_of(alike, same_each(hit.decision.row, answer.decision.row)), *answer.after]
@@ -242,7 +244,7 @@ GENERAL = [
     Theorem("fields", "no field is negative; no wait if admitted, no delay if denied", returns_valid_fields),
     Theorem("wait suffices", "the same request alone is admitted after the announced wait", wait_suffices),
     Theorem("wait is tight", "one nanosecond less, or any shorter wait, does not suffice", wait_is_tight),
-    Theorem("never", "no wait is announced if and only if the cost is above the burst", never_means_a_cost_above_burst),
+    Theorem("never", "the wait is NEVER if and only if the cost is above the burst", never_means_a_cost_above_burst),
     Theorem("denied", "a denied hit changes no later decision", denied_hit_changes_nothing),
     Theorem("look", "a hit of cost 0 is admitted, and changes no later decision", look_changes_nothing),
     Theorem("remaining", "the remaining cost would be admitted, and one more would not", remaining_is_exact),

@@ -34,7 +34,7 @@ MAX_ITERATIONS = 64
 
 
 class Stepped(NamedTuple):
-    """What a step returns, the state that it leaves, and its faults."""
+    """The result of a step, the state that it leaves, and its faults."""
 
     row: tuple[Any, ...]
     state: list[Number]

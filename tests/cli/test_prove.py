@@ -116,7 +116,7 @@ def test_a_file_gets_the_first_refutation_and_a_directory_all(careless: str, tmp
     chosen = ["--theorem", "never", "--theorem", "step back"]
     targets = ["--plot", tmp_path / "first.svg", "--plot", f"{tmp_path / 'all'}/"]
     assert invoke("prove", careless, *chosen, *targets).exit_code == 1
-    assert "no wait is announced" in (tmp_path / "first.svg").read_text(encoding="utf-8")
+    assert "the wait is NEVER" in (tmp_path / "first.svg").read_text(encoding="utf-8")
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["never.png", "step-back.png"]
 
 

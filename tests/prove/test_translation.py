@@ -1,4 +1,4 @@
-"""Translation of a step into terms: it has the results of Python, and rejects what it cannot translate."""
+"""Translation of a step into terms: it has the results of Python, and rejects other code than integer arithmetic."""
 
 from __future__ import annotations
 
