@@ -114,7 +114,7 @@ def test_a_picture_shows_the_refutation_in_lanes(careless: str) -> None:
 
 def test_a_file_gets_the_first_refutation_and_a_directory_all(careless: str, tmp_path: Path) -> None:
     chosen = ["--theorem", "never", "--theorem", "step back"]
-    targets = ["--plot", tmp_path / "first.svg", "--plot", f"{tmp_path / 'all'}/"]
+    targets = ["--plot", f"{tmp_path / 'first.svg'}", "--plot", f"{tmp_path / 'all'}/"]
     assert invoke("prove", careless, *chosen, *targets).exit_code == 1
     assert "the wait is NEVER" in (tmp_path / "first.svg").read_text(encoding="utf-8")
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["never.png", "step-back.png"]

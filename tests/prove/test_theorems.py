@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import z3
 from contracts import decides_as_its_model, refunds_a_charge
-from kernel_mutants import KERNELS, Mutant
+from kernel_mutants import KERNELS, Mutant, Promise
 from manual import block
 from slow_parameters import mark_slow
 
@@ -26,7 +26,7 @@ from ratelab.prove.theorems import GENERAL
 QUOTAS = ["7/3s:5", "2/s:1", "3/10ns:4", "1/day:1", "1000000/h:1000000", "5/7ns:6", "999999937/h:3"]
 """Rate and burst; the first is proved by the fast tests."""
 
-THEOREMS = {
+THEOREMS: dict[Promise, str] = {
     conformance.returns_valid_fields: "fields",
     conformance.stays_within_its_bound: "bound",
     conformance.retry_after_is_exact: "wait suffices|wait is tight",
