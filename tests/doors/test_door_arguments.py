@@ -173,6 +173,12 @@ def test_an_argument_that_no_door_has_is_named_with_the_others(door: Callable[..
         door(MemoryLimiter(create("token-bucket", "5/min")), times=5)
 
 
+@pytest.mark.parametrize("door", [ratelab.flask.limit, RateLimit, ratelab.flask.limit.from_file, RateLimit.from_file])
+def test_a_door_that_creates_its_limiter_names_the_options_of_a_store_too(door: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match=r"^unknown argument 'stor': choose one of .*\bmax_keys, name, .*\bstore$"):
+        door("5/min", stor="valkey://localhost")
+
+
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize(
     ("name", "remedy"),
