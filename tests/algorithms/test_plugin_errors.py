@@ -124,7 +124,9 @@ def test_a_class_that_breaks_a_rule_is_one_line_in_every_command(
     path.write_text(path.read_text().replace("import Traits", "import Traits\nfrom ratelab.limiter import Level"))
     log = write_log(tmp_path, CROWD)
     for command in COMMANDS.values():
-        read = [log if argument == BURST and command[0] == "replay" else argument for argument in command]
+        read: list[str | Path] = [
+            log if argument == BURST and command[0] == "replay" else argument for argument in command
+        ]
         assert says in get_error(*read, algorithm), command
 
 
