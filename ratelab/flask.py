@@ -131,8 +131,8 @@ class limit:  # noqa: N801  (a decorator)
 
     @property
     def __name__(self) -> str:
-        """The name for which Flask asks a limit that stands in place of its view: raises `InputError`."""
-        raise InputError("a limit is not a view: write @limit('5/minute') with a rate above the view")
+        """The name for which Flask asks a limit that stands in place of its view: a limit has none."""
+        raise AttributeError("a limit is not a view: write @limit('5/minute') with a rate above the view")
 
     @cached_property
     def check(self) -> Callable[[], ResponseReturnValue | None]:

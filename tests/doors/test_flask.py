@@ -256,7 +256,7 @@ def test_invalid_arguments_are_rejected_where_the_view_is_defined(arguments: dic
 
 
 def test_a_view_with_a_parameter_and_a_limit_without_a_rate_is_an_error_at_its_route(app: Flask) -> None:
-    with pytest.raises(InputError, match=r"a limit is not a view: write @limit\('5/minute'\)"):
+    with pytest.raises(AttributeError, match=r"a limit is not a view: write @limit\('5/minute'\)"):
         app.get("/<name>")(limit(lambda name: name))
 
 
