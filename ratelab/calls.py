@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
-from inspect import isasyncgenfunction, isawaitable, isclass, iscoroutinefunction, isgeneratorfunction, unwrap
+from inspect import (
+    isasyncgenfunction,
+    isawaitable,
+    isclass,
+    iscoroutinefunction,
+    isgeneratorfunction,
+    isroutine,
+    unwrap,
+)
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from ratelab.errors import InputError, RateLimitExceeded, StoreError, short_repr
@@ -194,7 +202,8 @@ async def _await_refund(result: Awaitable[Any]) -> None:
 def _check_options(limiter: Any, on_deny: Any, timeout: float | None) -> None:
     """Raise `InputError` for an invalid limiter, reaction or time-out."""
     if isinstance(limiter, type) or not callable(getattr(limiter, "hit", None)):
-        raise InputError(f"limiter must be a limiter, such as a MemoryLimiter, got {short_repr(limiter)}")
+        remedy = ": write @limited(limiter)" if isroutine(limiter) else ""
+        raise InputError(f"limiter must be a limiter, such as a MemoryLimiter, got {short_repr(limiter)}{remedy}")
     if on_deny not in ("raise", "wait") and not callable(on_deny):
         raise InputError(f"on_deny must be raise, wait or a function, got {short_repr(on_deny)}")
     parse_timeout(timeout)
@@ -217,7 +226,7 @@ def _check_constants(limiter: Any, key: Any, cost: Any, plan: Any) -> None:
 def _check_function(function: Any) -> str:
     """Return the default key of a function; raise `InputError` for one that cannot be limited."""
     if not callable(function):
-        raise InputError(f"limited must decorate a function, got {short_repr(function)}: call limited(limiter) first")
+        raise InputError(f"limited must decorate a function, got {short_repr(function)}: decorate the function itself")
     if isclass(function):
         raise InputError(f"limited must decorate a function, got a class: decorate {function.__name__}.__init__")
     original = unwrap(function)

@@ -35,7 +35,7 @@ from ratelab.http.identity import Identity
 from ratelab.http.limited_responses import ADMITTED, LimitedResponses, refund_all
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import DENIED, OPENAPI_DENIAL, Denial, Ruling, create_decision, read_detail
-from ratelab.http.scope_functions import ScopeEntry, check_hook, decision_of, invalid_result, is_deferred
+from ratelab.http.scope_functions import ScopeEntry, check_hook, check_no_view, decision_of, invalid_result, is_deferred
 from ratelab.limiter import Decision, Row
 from ratelab.quota import NS_PER_S
 
@@ -105,7 +105,9 @@ class RateLimit(AwaitingGate):
         options = take_store_options(arguments)
         on_denied = arguments.pop("on_denied", None)
         check_hook("on_denied", on_denied)
-        limiter: Any = create_limiter(limits, name=name, **options)  # type: ignore[arg-type]
+        check_no_view(limits, "write Depends(RateLimit('5/minute'))")
+        given_limits: Any = limits[0] if len(limits) == 1 else limits
+        limiter: Any = create_limiter(given_limits, name=name, **options)
         given: dict[str, Any] = {**arguments}
         injected = {each: given[each] for each in _INJECTED if isinstance(given.get(each), params.Depends)}
         given |= {each: ScopeEntry(each) for each in injected}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import cache, cached_property, partial, wraps
-from inspect import iscoroutinefunction, isfunction, signature
+from inspect import iscoroutinefunction
 from typing import Any, Self, TypeVar, Unpack
 
 from flask import Response, after_this_request, current_app, g, request
@@ -31,7 +31,7 @@ from ratelab.http.headers import decode_fields
 from ratelab.http.identity import SECRET, Identity
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import DENIED, Ruling, TextDenial, was_denied
-from ratelab.http.scope_functions import check_hook
+from ratelab.http.scope_functions import check_hook, check_no_view
 from ratelab.limiter import Decision
 from ratelab.stores.blocking_resilient import run_now
 from ratelab.wsgi import DECISION, decision_of
@@ -84,10 +84,7 @@ class limit:  # noqa: N801  (a decorator)
         self._options = take_store_options(arguments)
         on_denied = arguments.pop("on_denied", None)
         check_hook("on_denied", on_denied)
-        if len(limits) == 1 and isfunction(limits[0]) and not signature(limits[0]).parameters:
-            raise InputError(
-                f"a limit needs a rate, got {short_repr(limits[0])}: write @limit('5/minute') above a view"
-            )
+        check_no_view(limits, "write @limit('5/minute') above a view")
         key = arguments.get("key", "ip")
         arguments["key"] = _with_secret(key)
         self._limits: Any = limits[0] if len(limits) == 1 else limits
@@ -131,6 +128,11 @@ class limit:  # noqa: N801  (a decorator)
 
         limited_view.gate = gate  # type: ignore[attr-defined]
         return limited_view  # type: ignore[return-value]
+
+    @property
+    def __name__(self) -> str:
+        """The name for which Flask asks a limit that stands in place of its view: a limit has none."""
+        raise AttributeError("a limit is not a view: write @limit('5/minute') with a rate above the view")
 
     @cached_property
     def check(self) -> Callable[[], ResponseReturnValue | None]:

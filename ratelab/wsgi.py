@@ -9,7 +9,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from ratelab.algorithms import Policy
-from ratelab.errors import InputError, short_repr
 from ratelab.http.asgi import Scope
 from ratelab.http.doors import BlockingGate, merge_fields
 from ratelab.http.environ import ENVIRON, EnvironScope
@@ -18,7 +17,7 @@ from ratelab.http.headers import decode_fields
 from ratelab.http.identity import Identity
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import DENIED, Ruling, TextDenial, was_denied
-from ratelab.http.scope_functions import check_function, invalid_result
+from ratelab.http.scope_functions import check_app, check_function, invalid_result
 from ratelab.limiter import Decision
 from ratelab.stores.blocking_resilient import run_now
 from ratelab.stores.memory import MemoryLimiter
@@ -67,8 +66,7 @@ class RateLimitMiddleware(BlockingGate):
         on_denied: DenialHook | None = None,
         **policy_arguments: Unpack[PolicyArguments],
     ) -> None:
-        if not callable(app):
-            raise InputError(f"app must be a WSGI application, got {short_repr(app)}: pass the application itself")
+        check_app(app, 2, "app must be a WSGI application", "use ratelab.http.RateLimitMiddleware for ASGI")
         self.app = app
         check_function("on_denied", on_denied)
         super().__init__(

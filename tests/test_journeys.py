@@ -28,6 +28,7 @@ def test_a_small_scenario_runs_through_at_most_22_files() -> None:
     assert len(entered) <= 22, entered
 
 
+@pytest.mark.slow
 def test_a_small_trace_runs_through_at_most_28_files(tmp_path: Path) -> None:
     get_output("sample", tmp_path / "access.log", "--lines", "2000")
     entered = list_entered_files("replay", tmp_path / "access.log", "--rate", "100/min")

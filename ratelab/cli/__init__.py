@@ -40,6 +40,7 @@ COMMANDS = {
     "verify": "Compare a live endpoint with the simulation.",
     "algorithms": "List the algorithms: meaning, state and guarantee.",
     "explain": "Explain an algorithm: idea, source and a worked example.",
+    "prove": "Prove or refute the promises of an algorithm for all times.",
     "drill": "Write the step of an algorithm yourself and have it graded.",
     "docs": "Print a page of the manual.",
 }

@@ -15,6 +15,7 @@ from ratelab.django.door import Door
 from ratelab.django.settings import LIMITS, NAMES, Place, check_limit, check_names, create_policies, share_options
 from ratelab.errors import InputError, short_repr
 from ratelab.http.policy_rules import AnyLimiter
+from ratelab.http.scope_functions import check_no_view
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -83,6 +84,7 @@ class _ViewLimit:
     def __init__(self, limits: tuple[Any, ...], options: dict[str, Any]) -> None:
         check_names(options, [name.lower() for name in NAMES], "option of ratelimit")
         named = {name.upper(): value for name, value in options.items()}
+        check_no_view(limits, "write @ratelimit('5/minute') above a view")
         if limits and (twice := named.keys() & LIMITS):
             raise InputError(f"ratelimit needs one limit, got {short_repr(limits[0])} and {min(twice).lower()}")
         self._options = named if named.keys() & LIMITS else named | _name_limits(limits)

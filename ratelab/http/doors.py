@@ -22,7 +22,7 @@ from ratelab.http.headers import TextFields, decode_fields, join_legacy
 from ratelab.http.identity import AmbiguousClientError, Identity
 from ratelab.http.policy_rules import AnyLimiter
 from ratelab.http.responses import Ruling, TextDenial, create_decision, decode_denial
-from ratelab.http.scope_functions import check_bool
+from ratelab.http.scope_functions import check_bool, unknown_argument
 from ratelab.limiter import NEVER, Decision
 from ratelab.quota import NS_PER_S
 from ratelab.stores.arguments import MAX_NAME_CHARS, check_limits, check_max_keys
@@ -60,7 +60,13 @@ class DoorArguments(GateArguments, StoreOptions, total=False):
 
 
 def take_store_options(arguments: Any) -> dict[str, Any]:
-    """Remove the options of a store from the arguments of a door, and return them."""
+    """Remove the options of a store from the arguments of a door, and return them.
+
+    Raise `TypeError` for an argument that no door has.
+    """
+    known = DoorArguments.__annotations__.keys()
+    if unknown := arguments.keys() - known:
+        raise unknown_argument(min(unknown), known - {"file"} | {"name"})
     return {name: arguments.pop(name) for name in StoreOptions.__annotations__ if name in arguments}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, Unpack
 
 from ratelab.algorithms import Policy
-from ratelab.errors import InputError, StoreError, short_repr
+from ratelab.errors import StoreError
 from ratelab.http.asgi import App, Field, Message, Receive, Scope, Send
 from ratelab.http.delayed_admission import create_trio_error, delay_and_count
 from ratelab.http.gate import Gate, PolicyArguments, create_from_file
@@ -24,7 +24,7 @@ from ratelab.http.responses import (
     send_unavailable,
     was_denied,
 )
-from ratelab.http.scope_functions import check_bool, check_cost
+from ratelab.http.scope_functions import check_app, check_bool, check_cost
 from ratelab.limiter import Decision, Row
 from ratelab.quota import NS_PER_S
 from ratelab.stores.memory import MemoryLimiter
@@ -80,8 +80,7 @@ class RateLimitMiddleware(Gate):
         on_denied: DenialHook | None = None,
         **policy_arguments: Unpack[PolicyArguments],
     ) -> None:
-        if not callable(app):
-            raise InputError(f"app must be an ASGI application, got {short_repr(app)}: pass the application itself")
+        check_app(app, 3, "app must be an ASGI application", "use ratelab.wsgi.RateLimitMiddleware for WSGI")
         self.app = app
         super().__init__(limiter, key, cost, exempt, legacy, policy, on_denied, **policy_arguments)
 

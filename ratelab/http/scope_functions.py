@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from inspect import isasyncgenfunction, isawaitable, iscoroutinefunction, isgeneratorfunction
+from inspect import isasyncgenfunction, isawaitable, isclass, iscoroutinefunction, isgeneratorfunction, signature
 from typing import Any, Generic, TypeVar
 
 from ratelab.errors import InputError, short_repr
@@ -61,7 +61,7 @@ def invalid_result(rule: str, value: object, remedy: str) -> InputError:
 def check_cost(value: object) -> int:
     """Return the cost that a function returned; raise `InputError` unless it is a whole number >= 0."""
     if type(value) is not int or value < 0:
-        raise invalid_result("cost must be a whole number >= 0", value, "convert it with int()")
+        raise invalid_result("cost must be a whole number >= 0", value, "use an int, or 0 for a free request")
     return value
 
 
@@ -75,6 +75,38 @@ def check_functions(
     check_choices(hooks["exempt"], partial(check_bool, "exempt"))
     check_function("limiter", limiter)
     check_function("key", key)
+
+
+def check_no_view(limits: tuple[Any, ...], remedy: str) -> None:
+    """Raise `InputError` if the only limit is a view, as in a decorator without a rate.
+
+    A view is a class, is asynchronous, or cannot be called with a request alone, as a function that chooses a limiter
+    is.
+    """
+    if len(limits) != 1 or not callable(limits[0]) or hasattr(limits[0], "hit"):
+        return
+    (view,) = limits
+    if isclass(view) or is_deferred(view) or not _takes_arguments(view, 1):
+        raise InputError(f"a limit needs a rate, got {short_repr(view)}: {remedy}")
+
+
+def check_app(app: object, count: int, rule: str, remedy: str) -> None:
+    """Raise `InputError` by a rule unless `app` may be called with `count` arguments; `remedy` is for another count."""
+    if not callable(app):
+        raise InputError(f"{rule}, got {short_repr(app)}: pass the application itself")
+    if not _takes_arguments(app, count):
+        raise InputError(f"{rule}, got {short_repr(app)}: {remedy}")
+
+
+def _takes_arguments(function: Callable[..., object], count: int) -> bool:
+    """Return whether `function` may be called with `count` arguments, as far as its signature is known."""
+    try:
+        signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # a built-in function without a signature
+        return True
+    return True
 
 
 def check_cost_argument(name: str, cost: object) -> None:

@@ -1,15 +1,16 @@
-"""Chart of a verdict: the requests on which a submission fails, with its decisions and the exact ones."""
+"""Charts of timelines: the requests on which a submission fails, or that refute a theorem, and their decisions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from matplotlib.patches import Rectangle
 
-from ratelab.learn.verdict import GradedRequest, Verdict, decision_lines, format_signed_time
+from ratelab.learn.verdict import Verdict, decision_lines, format_signed_time
 from ratelab.limiter import Decision
+from ratelab.prove import Finding, Proof
 from ratelab.report.charts.canvas import FIGURE_WIDTH_IN, LABEL_PEN, MARGIN_IN, Sheet, use_chart_style
 from ratelab.report.charts.style import DELAYED_OPACITY, assign_colors
 from ratelab.report.charts.text import Pen
@@ -35,16 +36,57 @@ BLOCK_WIDTH_IN = 0.4
 DECISION_PEN = Pen(8)
 
 
+class _RequestColumn(NamedTuple):
+    """A request, and its decisions by lane; one that was not decided because of an error is None."""
+
+    at: int
+    cost: int
+    decisions: dict[str, Decision | None]
+
+
 def draw_verdict(verdict: Verdict, theme: str = "light") -> Figure:
     """Draw the shortest failing timeline of a verdict; without one, only its message."""
-    requests, left_out = verdict.requests[-MAX_DRAWN_REQUESTS:], len(verdict.requests) - MAX_DRAWN_REQUESTS
-    caption = f"the shortest failing timeline found, at {verdict.quota}" if requests else ""
+    lanes = (verdict.algorithm, "yours")
+    columns = [
+        _RequestColumn(one.at, one.cost, dict(zip(lanes, (one.exact, one.yours), strict=True)))
+        for one in verdict.requests
+    ]
+    caption = f"the shortest failing timeline found, at {verdict.quota}" if columns else ""
+    return _draw_timeline(_title(verdict), caption, columns, lanes, theme)
+
+
+def draw_refutation(proof: Proof, finding: Finding, theme: str = "light") -> Figure:
+    """Draw the timeline that refutes a theorem; a second lane shows the decisions that it is compared with."""
+    columns = list[_RequestColumn]()
+    for event in finding.timeline:
+        lane, last = event.by or proof.algorithm, columns[-1] if columns else None
+        if last and (last.at, last.cost) == (event.at, event.cost) and lane not in last.decisions:
+            last.decisions[lane] = event.decision
+        else:
+            columns.append(_RequestColumn(event.at, event.cost, {lane: event.decision}))
+    lanes = [*dict.fromkeys([proof.algorithm, *(event.by for event in finding.timeline if event.by)])]
+    title = f"Refuted for {proof.algorithm}: {finding.meaning}"
+    return _draw_timeline(title, f"the shortest timeline found, at {finding.quota}", columns, lanes, theme)
+
+
+def _draw_timeline(
+    title: str, caption: str, columns: Sequence[_RequestColumn], lanes: Sequence[str], theme: str
+) -> Figure:
+    """Draw the last columns of a timeline, with a lane for each of the names; without columns, only the title."""
+    left_out, columns = len(columns) - MAX_DRAWN_REQUESTS, columns[-MAX_DRAWN_REQUESTS:]
     caption += f", without its first {pluralize(left_out, 'request')}" if left_out > 0 else ""
-    height = TIME_AXIS_HEIGHT_IN + REQUEST_HEIGHT_IN + 2 * _lane_height(requests) if requests else 0
+    lane_height = _lane_height(columns) if columns else 0
+    height = TIME_AXIS_HEIGHT_IN + REQUEST_HEIGHT_IN + len(lanes) * lane_height if columns else 0
     with use_chart_style():
-        sheet = Sheet(_title(verdict), caption, height, theme)
-        if requests:
-            _draw_requests(sheet, requests, verdict.algorithm, theme)
+        sheet = Sheet(title, caption, height, theme)
+        if columns:
+            axes = sheet.add_axes(sheet.body, sheet.body.width, 0, sheet.body.height)  # in inches from the upper left
+            axes.set_axis_off()
+            drawing = _Drawing(sheet, axes, columns, assign_colors([lanes[0]], theme)[lanes[0]])
+            drawing.draw_axis()
+            for number, name in enumerate(lanes):
+                top = TIME_AXIS_HEIGHT_IN + REQUEST_HEIGHT_IN + number * lane_height
+                drawing.draw_lane(top, name, drawing.color if number == 0 else sheet.theme.ink)
     return sheet.figure
 
 
@@ -59,31 +101,23 @@ def _title(verdict: Verdict) -> str:
     return f"{your} {verdict.algorithm} {yours} a request of cost {last.cost} that the exact one {exact}"
 
 
-def _draw_requests(sheet: Sheet, requests: Sequence[GradedRequest], algorithm: str, theme: str) -> None:
-    """Draw the requests on a time axis, and below it a lane of exact decisions and one of the submission's."""
-    axes = sheet.add_axes(sheet.body, sheet.body.width, 0, sheet.body.height)  # in inches from the upper left corner
-    axes.set_axis_off()
-    drawing = _Drawing(sheet, axes, requests, assign_colors([algorithm], theme)[algorithm])
-    drawing.draw_axis()
-    top = TIME_AXIS_HEIGHT_IN + REQUEST_HEIGHT_IN
-    drawing.draw_lane(top, algorithm, drawing.color, [(one.exact, one.yours) for one in requests])
-    top += _lane_height(requests)
-    drawing.draw_lane(top, "yours", sheet.theme.ink, [(one.yours, one.exact) for one in requests])
+def _column_width(columns: Sequence[_RequestColumn]) -> float:
+    return (FIGURE_WIDTH_IN - 2 * MARGIN_IN - LANE_NAME_WIDTH_IN) / len(columns)
 
 
-def _column_width(requests: Sequence[GradedRequest]) -> float:
-    return (FIGURE_WIDTH_IN - 2 * MARGIN_IN - LANE_NAME_WIDTH_IN) / len(requests)
-
-
-def _broken_lines(requests: Sequence[GradedRequest], decision: Decision | None, other: Decision | None) -> list[str]:
+def _list_lines(columns: Sequence[_RequestColumn], column: _RequestColumn, lane: str) -> list[str]:
     """Return the lines of a decision, broken to the width of a column."""
-    width = _column_width(requests) - 0.2
-    return [part for line in decision_lines(decision, other) for part in DECISION_PEN.wrap(line, width, 2)]
+    width, lines = _column_width(columns) - 0.2, decision_lines(column.decisions[lane], _find_other(column, lane))
+    return [part for line in lines for part in DECISION_PEN.wrap(line, width, 2)]
 
 
-def _lane_height(requests: Sequence[GradedRequest]) -> float:
-    pairs = [pair for one in requests for pair in ((one.exact, one.yours), (one.yours, one.exact))]
-    lines = max(len(_broken_lines(requests, *pair)) for pair in pairs)
+def _find_other(column: _RequestColumn, lane: str) -> Decision | None:
+    """Return the decision of a request in another lane, if there is one."""
+    return next((decision for name, decision in column.decisions.items() if name != lane), None)
+
+
+def _lane_height(columns: Sequence[_RequestColumn]) -> float:
+    lines = max(len(_list_lines(columns, one, lane)) for one in columns for lane in one.decisions)
     return BLOCKS_HEIGHT_IN + lines * DECISION_PEN.line + LANE_PADDING_IN
 
 
@@ -93,10 +127,10 @@ class _Drawing:
 
     sheet: Sheet
     axes: Axes
-    requests: Sequence[GradedRequest]
+    requests: Sequence[_RequestColumn]
     color: str
 
-    def columns(self) -> Iterable[tuple[GradedRequest, float]]:
+    def columns(self) -> Iterable[tuple[_RequestColumn, float]]:
         """Return each request with the middle of its column."""
         width = _column_width(self.requests)
         return [(one, LANE_NAME_WIDTH_IN + width * (place + 0.5)) for place, one in enumerate(self.requests)]
@@ -121,14 +155,15 @@ class _Drawing:
         corner, size = (x - framed / 2, TIME_AXIS_HEIGHT_IN - 0.03), self.sheet.body.height - TIME_AXIS_HEIGHT_IN
         self.axes.add_patch(Rectangle(corner, framed, size, fill=False, edgecolor=theme.quiet, label="fails"))
 
-    def draw_lane(
-        self, top: float, name: str, color: str, decisions: Sequence[tuple[Decision | None, Decision | None]]
-    ) -> None:
+    def draw_lane(self, top: float, name: str, color: str) -> None:
         """Draw each decision as a block as high as its cost: up if admitted, lighter if delayed, down if denied."""
         theme, zero, max_cost = self.sheet.theme, top + BLOCKS_HEIGHT_IN / 2, max(one.cost for one in self.requests)
         self._text(0, zero, name, color, align="left")
         self.axes.plot([LANE_NAME_WIDTH_IN, self.sheet.body.width], [zero, zero], color=theme.quiet, linewidth=0.6)
-        for (one, x), (decision, other) in zip(self.columns(), decisions, strict=True):
+        for one, x in self.columns():
+            if name not in one.decisions:
+                continue
+            decision = one.decisions[name]
             if decision is not None:
                 size = max(0.03, (BLOCKS_HEIGHT_IN / 2 - 0.05) * one.cost / (max_cost or 1))
                 corner = (x - BLOCK_WIDTH_IN / 2, zero - size if decision.allowed else zero)
@@ -136,12 +171,12 @@ class _Drawing:
                 opacity = DELAYED_OPACITY if decision.delay_ns else 1
                 block = Rectangle(corner, BLOCK_WIDTH_IN, size, color=fill, alpha=opacity, linewidth=0, label=name)
                 self.axes.add_patch(block)
-            ink = theme.ink if decision != other else theme.quiet
-            for number, line in enumerate(_broken_lines(self.requests, decision, other)):
+            ink = theme.ink if decision != _find_other(one, name) else theme.quiet
+            for number, line in enumerate(_list_lines(self.requests, one, name)):
                 y = top + BLOCKS_HEIGHT_IN + (number + 0.5) * DECISION_PEN.line
                 self._text(x, y, line, ink, DECISION_PEN)
 
-    def _time_label(self, request: GradedRequest) -> str:
+    def _time_label(self, request: _RequestColumn) -> str:
         """Format the time of a request; if that is too long for a column, as the time since the first request."""
         labels, first = [format_signed_time(one.at) for one in self.requests], self.requests[0].at
         if max(map(LABEL_PEN.measure, labels)) <= _column_width(self.requests) - 0.1:

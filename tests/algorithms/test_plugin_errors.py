@@ -115,18 +115,19 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 @pytest.mark.parametrize(("right", "wrong", "says"), CANNOT_BE_USED.values(), ids=CANNOT_BE_USED.keys())
 def test_a_class_that_breaks_a_rule_is_one_line_in_every_command(
-    tmp_path: Path, command: tuple[str, ...], right: str, wrong: str, says: str
+    tmp_path: Path, right: str, wrong: str, says: str
 ) -> None:
     algorithm = written(tmp_path, right, wrong)
     path = tmp_path / "mine.py"
     path.write_text(path.read_text().replace("import Traits", "import Traits\nfrom ratelab.limiter import Level"))
-    if command[0] == "replay":
-        log = str(write_log(tmp_path, CROWD))
-        command = tuple(log if argument == BURST else argument for argument in command)
-    assert says in get_error(*command, algorithm)
+    log = write_log(tmp_path, CROWD)
+    for command in COMMANDS.values():
+        read: list[str | Path] = [
+            log if argument == BURST and command[0] == "replay" else argument for argument in command
+        ]
+        assert says in get_error(*read, algorithm), command
 
 
 @pytest.mark.parametrize("command", [("simulate", BURST), ("algorithms",)], ids=["simulate", "algorithms"])

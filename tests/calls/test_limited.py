@@ -269,8 +269,9 @@ def test_only_functions_can_be_limited(function: Any) -> None:
 
 @pytest.mark.parametrize("limiter", [None, "1/s", later, Policy.create("gcra", "1/s")])
 def test_only_a_limiter_can_limit(limiter: Any) -> None:
-    with pytest.raises(InputError, match="limiter must be a limiter"):
+    with pytest.raises(InputError, match="limiter must be a limiter") as rejected:
         limited(limiter)
+    assert str(rejected.value).endswith(": write @limited(limiter)") == (limiter is later)
 
 
 @pytest.mark.parametrize(

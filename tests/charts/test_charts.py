@@ -56,7 +56,7 @@ def test_the_title_of_every_chart_states_its_finding() -> None:
     assert draw_scenario("cumulative", "boundary-burst").get_label().startswith(TITLES["cumulative"])
 
 
-@pytest.mark.parametrize("chart", ["outcome", "level"])
+@pytest.mark.parametrize("chart", mark_slow(["outcome", "level"], ["outcome"]))
 def test_a_title_counts_requests_that_cost_more_than_the_burst(chart: str) -> None:
     title = str(draw(compare_unusual("denied"), chart).get_label())
     assert title.endswith("50 requests cost more than the burst of 5 and can never be admitted.")
@@ -98,6 +98,7 @@ def test_the_window_chart_reaches_each_peak_in_two_areas(scenario: str) -> None:
         assert any(text.startswith(note) for text in read_texts(figure))
 
 
+@pytest.mark.slow
 def test_every_number_of_the_title_is_in_the_window_chart() -> None:
     figure = draw(compare_dated(), "window")
     title, *texts = str(figure.get_label()), *read_texts(figure)
@@ -125,6 +126,7 @@ def test_arrivals_far_above_admissions_are_cut_off_with_an_arrow() -> None:
     assert "1,500 arrived ↑" in read_texts(figure)
 
 
+@pytest.mark.slow
 def test_the_timeline_has_arrows_from_arrivals_to_departures() -> None:
     figure, delays = draw_scenario("timeline"), compare_scenario("burst").outcome("leaky-bucket").rows["delay_ns"]
     arrows = [path.vertices for path in get_axes(figure, 1).collections[-1].get_paths()]
@@ -184,7 +186,8 @@ def test_headings_name_the_client_or_all_clients() -> None:
     assert "The lines of fixed-window and sliding-log are the same." in text
 
 
-@pytest.mark.parametrize("chart", mark_slow([*CHARTS], ["denials"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("chart", CHARTS)
 def test_a_chart_describes_its_colors_for_either_theme(chart: str) -> None:
     words = {word for text in read_texts(draw_scenario(chart, "noisy-neighbour", "dark")) for word in text.split()}
     assert not words & {"dark", "darker", "light", "lighter", "black", "white"}
@@ -223,6 +226,7 @@ def test_a_level_that_turns_too_often_is_drawn_as_a_band() -> None:
     assert "range and approximate mean" not in read_texts(draw_scenario("level"))
 
 
+@pytest.mark.slow
 def test_up_means_quota_left_for_every_algorithm() -> None:
     figure, comparison = draw_scenario("level"), compare_scenario("burst")
     for number, outcome in enumerate(comparison.outcomes):
@@ -235,6 +239,7 @@ def test_up_means_quota_left_for_every_algorithm() -> None:
     assert min(tokens) == pytest.approx(0.06, abs=0.01)
 
 
+@pytest.mark.slow
 def test_waits_beyond_the_client_timeout_are_a_part_of_their_own() -> None:
     texts = read_texts(draw_scenario("outcome", "boundary-burst"))
     assert {"too late", "50", "59"} <= {*texts}
@@ -250,6 +255,7 @@ def test_a_narrow_chart_has_no_overlapping_texts(chart: str, scenario: str) -> N
     assert find_overlaps(figure) == []
 
 
+@pytest.mark.slow
 def test_a_bare_chart_has_its_title_in_the_metadata_alone() -> None:
     figure = draw(compare_scenario("burst"), "outcome", bare=True)
     assert str(figure.get_label()).startswith("Of 30 requests, ")

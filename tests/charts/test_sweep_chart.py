@@ -10,7 +10,6 @@ import pytest
 from chart_inspection import LONG_NAME, compare_scenario, find_overlaps, get_axes, read_texts
 from cli_runner import BURST, get_error, get_output
 from matplotlib.lines import Line2D
-from slow_parameters import mark_slow
 
 from ratelab import Quota
 from ratelab.algorithms import COMPARED, find
@@ -84,6 +83,7 @@ def test_the_title_names_the_lowest_quota_and_no_texts_overlap(
     assert find_overlaps(figure) == []
 
 
+@pytest.mark.slow
 def test_small_and_large_shares_are_on_one_scale_with_the_goal() -> None:
     shares = [0.5, 0.03, 0.0004, 0]
     quotas = parse_quotas("1/s,10/s,100/s,1000/s", "5", 2)
@@ -114,6 +114,7 @@ def test_an_axis_of_many_rates_has_round_numbers(low: int, high: int, labels: li
     assert [text for text in texts if text.endswith("/min")] == labels
 
 
+@pytest.mark.slow
 def test_names_lead_to_the_ends_of_their_lines() -> None:
     figure: Any = draw_sweep(sweep_scenario("noisy-neighbour", "1/s..100/s", "5", 3))
     axes = get_axes(figure, 0)
@@ -147,7 +148,8 @@ def test_the_quota_in_the_title_has_a_row() -> None:
     assert (len(rows), len({*rows})) == (12, 6)  # side by side, for requests and for clients
 
 
-@pytest.mark.parametrize("rates", mark_slow(["100/min", "100/min,250/min", "5/s,10/s", "3/day,24/day"], ["5/s,10/s"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("rates", ["100/min", "100/min,250/min", "5/s,10/s", "3/day,24/day"])
 def test_rates_have_the_unit_in_which_they_were_given(rates: str) -> None:
     figure = draw_sweep(create_result(parse_quotas(rates, "5", 2), 9))
     assert {*rates.split(",")} <= {*read_texts(figure)}
@@ -160,6 +162,7 @@ def test_a_narrow_sweep_has_no_overlapping_texts(name: str) -> None:
     assert find_overlaps(figure) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bursts", [None, "5"])
 def test_a_narrow_sweep_names_its_bursts_in_full(bursts: str | None) -> None:
     texts = read_texts(draw_sweep(create_result(parse_quotas("10/min..100000/min", bursts, 5), 9), layout="narrow"))

@@ -176,6 +176,7 @@ plans:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", [(), pytest.param(("--store", "embedded"), marks=pytest.mark.slow)])
 def test_a_look_at_a_client_of_a_plan_charges_nothing(path: Path, store: tuple[str, ...]) -> None:
     file = path.parent / "policies.yaml"
@@ -209,6 +210,7 @@ overrides:
 """
 
 
+@pytest.mark.slow
 def test_policies_in_a_store_are_listed_shown_and_reset(
     path: Path, store: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

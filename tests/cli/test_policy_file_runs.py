@@ -61,6 +61,7 @@ def test_what_a_shadow_policy_lets_through_is_no_breach_of_its_quota(log: Path, 
     assert whole["peak_in_window"] == max(each[:2], key=lambda row: row["overshoot"])["peak_in_window"]
 
 
+@pytest.mark.slow
 def test_captions_of_charts_name_shadow_policies_and_units(log: Path, policies: Path, tmp_path: Path) -> None:
     get_output("replay", log, "--policies", policies, "--plot", tmp_path / "chart.svg", "--chart", "bound")
     caption = " ".join(re.findall("<!-- (.*) -->", (tmp_path / "chart.svg").read_text()))

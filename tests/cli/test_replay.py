@@ -71,6 +71,7 @@ def test_the_report_has_the_share_of_denied_clients_and_the_most_denied(tmp_path
     assert most_denied == [["192.0.2.1", "30", "25"], ["192.0.2.2", "10", "5"]]
 
 
+@pytest.mark.slow
 def test_a_small_share_of_clients_is_the_same_in_table_and_text(tmp_path: Path) -> None:
     crowd = [format_line(f"10.0.{n // 250}.{n % 250}", "05:00") for n in range(20_001)]
     text = get_output("replay", write_log(tmp_path, [*crowd, crowd[0]]), "--rate", "1/min", "--algo", "sliding-log")

@@ -54,6 +54,7 @@ def test_invalid_arguments_are_one_line_errors(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_reader_that_closes_early_causes_no_error_message() -> None:
     command = [sys.executable, "-m", "ratelab", "sample", "/dev/stdout", "--lines", "20000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

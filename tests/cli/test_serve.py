@@ -97,6 +97,7 @@ def test_the_banner_shows_where_decisions_are_recorded(tmp_path: Path) -> None:
     assert get_json("replay", tmp_path / "live.jsonl", "--format", "recording")["recording"]["differing"] == 0
 
 
+@pytest.mark.slow
 def test_the_banner_shows_options_that_differ_from_the_defaults() -> None:
     queue = ("--algo", "leaky-bucket", "--rate", "1/s", "--burst", 5, "--trusted-hops", 2)
     with run_server(*queue, "--key", "header:X-User", "--store", "embedded", "--workers", 2) as server:
@@ -108,6 +109,7 @@ def test_the_banner_shows_options_that_differ_from_the_defaults() -> None:
     assert proxies == {"proxies": "X-Forwarded-For is trusted from 10.0.0.0/8, unix"}
 
 
+@pytest.mark.slow
 def test_the_banner_shows_a_header_with_an_address_as_one() -> None:
     with run_server("--key", "header:CF-Connecting-IP", "--trusted-proxy", "10.0.0.0/8") as server:
         assert server.banner["proxies"] == "CF-Connecting-IP is trusted from 10.0.0.0/8"
@@ -148,7 +150,8 @@ def test_health_is_never_limited(hourly_server: ServeProcess) -> None:
     assert not any("ratelimit" in response.headers for response in responses)
 
 
-@pytest.mark.parametrize("name", mark_slow([name for name in ALGORITHMS if name != "leaky-bucket"], ["sliding-log"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "leaky-bucket"])
 def test_every_algorithm_can_be_served(name: str) -> None:
     limiter = MemoryLimiter(create(name, "3/h", burst=3), ManualClock())
     expected = [200 if limiter.hit("alice").allowed else 429 for _ in range(4)]
@@ -159,6 +162,7 @@ def test_every_algorithm_can_be_served(name: str) -> None:
     assert all(response.headers["ratelimit"].startswith(f'"{name}";r=') for response in responses)
 
 
+@pytest.mark.slow
 def test_a_leaky_bucket_delays_requests_to_its_rate() -> None:
     with run_server("--algo", "leaky-bucket", "--rate", "4/s", "--burst", 5) as server:
         start = time.monotonic()
@@ -168,6 +172,7 @@ def test_a_leaky_bucket_delays_requests_to_its_rate() -> None:
         assert re.fullmatch(summary, server.stop().stderr)
 
 
+@pytest.mark.slow
 def test_a_custom_algorithm_can_be_served(toll: str) -> None:
     with run_server("--algo", toll) as server:
         assert server.get_statuses(4) == [200, 429, 200, 429]
@@ -187,6 +192,7 @@ def test_every_option_can_be_set_in_the_environment(tmp_path: Path) -> None:
     assert len(recording.read_text().splitlines()) == 1 + 4
 
 
+@pytest.mark.slow
 def test_legacy_headers_are_added_on_request() -> None:
     with run_server("--legacy-headers", "epoch", "--rate", "1/h", "--burst", 1) as server:
         before = time.time()
@@ -210,6 +216,7 @@ def test_metrics_count_requests_without_client_labels() -> None:
         assert server.stop().stderr == "stopped: 8 admitted, 1 denied, 1 ambiguous, 3 clients in memory\n"
 
 
+@pytest.mark.slow
 def test_metrics_are_only_served_to_this_machine() -> None:
     with run_server("--host", "0.0.0.0", "--metrics-port", 0) as server:  # noqa: S104  (as the test needs)
         assert send_request("127.0.0.2", server.port, "/ping").status == 200
@@ -227,6 +234,7 @@ def test_metrics_are_served_on_another_host_when_asked_for(host: str) -> None:
         assert server.get("/metrics").status == 404
 
 
+@pytest.mark.slow
 def test_metrics_may_use_the_same_port_on_another_address() -> None:
     service = Service(MemoryLimiter(create("token-bucket", "5/h")), Identity())
     service.serve_metrics(("127.0.0.1", 9000))

@@ -203,6 +203,7 @@ def test_a_malformed_request_gets_400_after_earlier_responses(malformed: bytes, 
     assert statuses_in(ample.send(GET * 3 + malformed)) == [200, 200, 200, 400]
 
 
+@pytest.mark.slow
 def test_requests_after_connection_close_are_not_charged() -> None:
     with run_server("--metrics-port", 0) as server:
         assert statuses_in(server.send(CLOSING + b"\r\n" + GET * 200)) == [200]
@@ -253,6 +254,7 @@ def test_a_client_that_sends_endless_trailers_is_dropped(endless: bytes) -> None
         assert server.get("/healthz").status == 200
 
 
+@pytest.mark.slow
 def test_a_low_limit_of_open_files_is_raised() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     low = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard}))"
@@ -262,6 +264,7 @@ def test_a_low_limit_of_open_files_is_raised() -> None:
         assert server.get().status == 200
 
 
+@pytest.mark.slow
 def test_data_after_an_upgrade_request_is_not_parsed_as_requests() -> None:
     upgrade = b"GET /ping HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
     with run_server("--rate", "5/h") as server, server.connect() as connection:

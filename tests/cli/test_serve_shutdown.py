@@ -58,6 +58,7 @@ def test_requests_in_flight_are_answered_before_it_exits() -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_mutant_that_exits_by_the_signal_is_detected() -> None:
     with run_server(first=EXITS_BY_SIGNAL) as server:
         assert server.stop().code == -signal.SIGTERM

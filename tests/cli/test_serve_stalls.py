@@ -174,6 +174,7 @@ def test_a_signal_stops_the_service_and_removes_its_folder(pool: list[str], numb
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_signal_during_the_start_removes_the_folder_of_the_store(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ratelab", "serve", "--port", "0", "--store", "embedded"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}

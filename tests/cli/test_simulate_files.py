@@ -166,6 +166,7 @@ def test_the_target_of_a_link_is_replaced_and_the_link_kept(tmp_path: Path) -> N
     assert (tmp_path / "table.csv").read_text().startswith("scenario,algorithm,")
 
 
+@pytest.mark.slow
 def test_a_full_device_is_reported_in_one_line() -> None:
     command = f"{sys.executable} -m ratelab simulate {BURST} > /dev/full"
     completed = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=300)  # noqa: S607

@@ -19,7 +19,7 @@ from ratelab.lab.scenarios import load_scenario
 from ratelab.report.numbers import format_quota, format_seconds
 
 
-@pytest.mark.parametrize("path", mark_slow(QUOTA_SCENARIOS, QUOTA_SCENARIOS[:4]), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", mark_slow(QUOTA_SCENARIOS, QUOTA_SCENARIOS[:2]), ids=lambda path: path.stem)
 @pytest.mark.parametrize("options", [[], ["--algo", "all", "--timeline"]], ids=["table", "all"])
 def test_the_output_fits_eighty_columns_without_color(path: Path, options: list[str]) -> None:
     text = get_output("simulate", path, *options)
@@ -102,6 +102,7 @@ def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path: Path) -> 
     assert "[bold]odd[/]: A [red]quiet client that" in get_output("simulate", path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithms", [COMPARED, (*COMPARED, "gcra")])
 def test_long_names_are_cut_and_numbers_are_not(tmp_path: Path, algorithms: tuple[str, ...]) -> None:
     clients = "".join(

@@ -37,6 +37,9 @@ LIVE = ("serve", "verify", "watch", "keys")
 OMITTED = ("--html", "charts/", "mostly-quiet", "big.log", "--format recording")
 """Parts of commands that take long or need a recording; only their options are checked here."""
 
+LONG_PAGES = {"README.md", "ratelab/docs/policies.md", "ratelab/docs/tune.md"}
+"""Pages whose sessions only the slow run executes."""
+
 SLOW = ("--plot", "drill", "scenarios/*.yaml", "retry-storm")
 """Parts of commands that only the slow run executes."""
 
@@ -50,7 +53,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", sessions())
+@pytest.mark.parametrize("page", mark_slow(sessions(), sessions().keys() - LONG_PAGES))
 def test_console_sessions_show_what_the_commands_print(page: str, tmp_path: Path) -> None:
     fill_workspace(tmp_path)
     for line, output in sessions()[page]:

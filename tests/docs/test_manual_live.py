@@ -41,6 +41,7 @@ def test_the_metrics_listed_are_those_that_are_served() -> None:
     assert sorted(served) == sorted(re.findall(r"^\| `(ratelab_\w+)`", section, re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_the_outcomes_listed_are_those_that_are_counted() -> None:
     section = SERVE.partition("## Metrics")[2].partition("## ")[0]
     with run_server("--metrics-port", 0) as server:

@@ -255,6 +255,11 @@ def test_invalid_arguments_are_rejected_where_the_view_is_defined(arguments: dic
         limit(*limits, **arguments)(lambda: "ok")
 
 
+def test_a_view_with_a_parameter_and_a_limit_without_a_rate_is_an_error_at_its_route(app: Flask) -> None:
+    with pytest.raises(AttributeError, match=r"a limit is not a view: write @limit\('5/minute'\)"):
+        app.get("/<name>")(limit(lambda name: name))
+
+
 def test_a_class_is_not_a_view() -> None:
     with pytest.raises(InputError, match=r"give a class decorators=\[limit\(...\)\]"):
         limit("5/minute")(MethodView)

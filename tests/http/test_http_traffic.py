@@ -96,6 +96,7 @@ async def check_burst(site: LimitedSite, peer: str, draw: random.Random) -> Asyn
             check_page(response, method, path)
 
 
+@pytest.mark.slow
 def test_ten_thousand_responses_keep_the_contract() -> None:
     site, draw = LimitedSite(create("token-bucket", "2/s", burst=5)), random.Random(6)
     peers = [f"192.0.2.{number}" for number in range(20)] + [f"2001:db8:0:{number}::1" for number in range(20)]

@@ -137,7 +137,9 @@ def test_http_2_needs_a_length_for_methods_with_a_body() -> None:
 
 def test_an_invalid_cost_raises_with_a_remedy() -> None:
     app = limited(policy("points", cost="points"), costs={"points": lambda scope: 1.5})
-    with pytest.raises(InputError, match=r"cost must be a whole number >= 0, got 1.5: convert it with int\(\)"):
+    with pytest.raises(
+        InputError, match=r"cost must be a whole number >= 0, got 1.5: use an int, or 0 for a free request"
+    ):
         call(app)
 
 

@@ -6,7 +6,6 @@ import gc
 import sys
 from typing import Any
 
-import pytest
 import wsgi
 from asgi import PEER, call
 from cli_runner import run_python
@@ -120,8 +119,7 @@ def test_a_denial_without_a_span_is_answered_as_usual() -> None:
     assert [call(app).status for _ in range(2)] == [200, 429]
 
 
-@pytest.mark.parametrize("module", ["ratelab", "ratelab.http", "ratelab.http.app"])
-def test_nothing_else_imports_opentelemetry(module: str) -> None:
-    code = f"import sys, {module}; print([name for name in sys.modules if 'opentelemetry' in name])"
+def test_nothing_else_imports_opentelemetry() -> None:
+    code = "import sys, ratelab, ratelab.http.app; print([name for name in sys.modules if 'opentelemetry' in name])"
     assert run_python("-c", code) == "[]\n"
     assert sys.modules["opentelemetry"]

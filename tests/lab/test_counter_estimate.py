@@ -71,6 +71,7 @@ def compute_wrong_ratios(stem: str) -> tuple[float, float]:
     return run.estimate.wrong_ratio, (counter.over_admitted + counter.over_denied) / counter.offered
 
 
+@pytest.mark.slow
 def test_the_claim_holds_on_even_traffic_mostly_far_below_the_limit() -> None:
     scenario = load_scenario(str(CLAIM[0].parent / "mostly-quiet.yaml"))
     found = measure_estimate(scenario.open_loop_quota, scenario.traffic)

@@ -121,6 +121,7 @@ def test_json_has_the_burst_of_each_algorithm() -> None:
     assert counter["overshoot"] == 1  # of the quota's burst
 
 
+@pytest.mark.slow
 def test_the_table_names_algorithms_that_no_burst_fits_and_waits() -> None:
     text = get_output("simulate", SCENARIOS / "overload.yaml", "--equalize", "peak")
     assert [line for line in text.splitlines() if len(line.rstrip()) > 80] == []

@@ -150,6 +150,7 @@ def test_the_exit_status_is_1_unless_the_file_is_correct(tmp_path: Path) -> None
     assert {mark for mark, _ in listed} == {"+", "x"}
 
 
+@pytest.mark.slow
 def test_a_byte_order_mark_is_skipped_and_control_characters_are_escaped(tmp_path: Path) -> None:
     answer = tmp_path / "answer.py"
     answer.write_text(source("gcra", "allowed = early <= 0", "allowed = early < 0; print('early', early, chr(27))"))

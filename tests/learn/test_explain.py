@@ -142,6 +142,7 @@ def test_algorithms_are_compared_side_by_side_on_the_same_requests() -> None:
     assert text.count("leaves after 2s") == 2
 
 
+@pytest.mark.slow
 def test_columns_that_do_not_fit_follow_below_and_no_word_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     narrow = get_output("explain", "--compare", *BUILT_IN)
     assert max(map(len, narrow.splitlines())) == 80

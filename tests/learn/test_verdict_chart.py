@@ -95,6 +95,7 @@ def test_the_chart_shows_its_finding_each_request_and_both_decisions(
     assert find_overlaps(figure) == []
 
 
+@pytest.mark.slow
 def test_the_failing_request_is_framed() -> None:
     for shown in (DENYING, UNDELAYED, LONG):
         axes = get_axes(draw_verdict(shown), 0)
@@ -104,6 +105,7 @@ def test_the_failing_request_is_framed() -> None:
         assert frame.get_height() > 2
 
 
+@pytest.mark.slow
 def test_a_line_leads_from_a_request_on_the_time_axis_to_its_column() -> None:
     figure = draw_verdict(verdict((0, 1), (1, 1), (10, 1), allowed=False))
     lines = [line.get_xdata() for line in get_axes(figure, 0).lines]
@@ -117,6 +119,7 @@ def test_a_verdict_without_a_timeline_is_drawn_as_its_message() -> None:
     assert read_texts(draw_verdict(Verdict("gcra", True, "correct"))) == ["Your gcra: correct"]
 
 
+@pytest.mark.slow
 def test_a_long_timeline_is_cut_to_its_last_requests_as_the_caption_states() -> None:
     assert "at 2/s, burst 5, without its first 12 requests" in " ".join(read_texts(draw_verdict(LONG)))
 

@@ -95,6 +95,7 @@ def test_a_slow_store_does_not_delay_requests() -> None:
     assert times[0] == pytest.approx(3.04, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_worker_threads")
 def test_two_pacers_with_one_store_share_a_quota() -> None:
     async def main(clock: Callable[[], int]) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from contracts import build_or_reject, timelines
 from failing_stores import BlockingStore, FlakyStore
 from hypothesis import given
 from limiter_subjects import Factory, Subject, call_in_tasks, call_in_threads
-from limiter_suite import CLOCK_PROMISES, PROMISES, Promise, TimelinePromise
+from limiter_suite import CLOCK_PROMISES, PROMISES, TimelinePromise
 from slow_parameters import mark_slow
 
 from ratelab import Algorithm, ManualClock, MemoryLimiter, Policy
@@ -64,17 +64,16 @@ IN_PROCESS: list[Factory] = [
     blocking_without_store,
 ]
 
-every_promise = pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
 FAST = [make for make in IN_PROCESS if not make.__name__.startswith("blocking")]  # whose core is that of resilient
 
 every_limiter_in_process = pytest.mark.parametrize("make", mark_slow(IN_PROCESS, FAST), ids=lambda make: make.__name__)
 every_clock_promise = pytest.mark.parametrize("promise", CLOCK_PROMISES, ids=lambda promise: promise.__name__)
 
 
-@every_promise
 @every_limiter_in_process
-def test_a_limiter_in_process_keeps_every_promise(make: Factory, promise: Promise, kind: type[Algorithm]) -> None:
-    promise(make, kind)
+def test_a_limiter_in_process_keeps_every_promise(make: Factory, kind: type[Algorithm]) -> None:
+    for promise in PROMISES:
+        promise(make, kind)
 
 
 @pytest.mark.slow

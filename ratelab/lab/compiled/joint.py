@@ -16,12 +16,12 @@ from ratelab.lab.compiled import check_bound
 from ratelab.lab.compiled.joint_loops import PolicyLane, compile_joint_loop
 from ratelab.lab.compiled.optimize import LONG_STATES
 from ratelab.lab.compiled.states import MIN_LONG_STATE, look_ahead
-from ratelab.lab.compiled.step_source import UnfitError
 from ratelab.lab.decisions import Progress, is_complete
 from ratelab.lab.partition import Partition, split_keys
 from ratelab.lab.policies.engine import JointColumns, expand_costs, expand_keys
 from ratelab.lab.policies.requests import PolicyTraffic
 from ratelab.lab.spill import Integers
+from ratelab.lab.step_source import UnfitError
 from ratelab.lab.traffic import Traffic
 
 HUGE_PAGE_INTEGERS = 1 << 18

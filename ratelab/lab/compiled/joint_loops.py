@@ -26,9 +26,9 @@ from ratelab.lab.compiled.intrinsics import (
 from ratelab.lab.compiled.loops import get_cost, prefetch_columns, prefetch_entry, step
 from ratelab.lab.compiled.specialize import STAND_INS, create_stand_in
 from ratelab.lab.compiled.states import ENTRY_PREFETCH, MIN_LONG_STATE, STATE_PREFETCH
-from ratelab.lab.compiled.step_source import UnfitError
 from ratelab.lab.policies.engine import NOT_BOUND
 from ratelab.lab.policies.requests import NOT_ASKED
+from ratelab.lab.step_source import UnfitError
 from ratelab.limiter import NEVER, Algorithm
 
 

@@ -24,9 +24,9 @@ from ratelab.lab.compiled.intrinsics import (
 )
 from ratelab.lab.compiled.specialize import STAND_INS, create_stand_in
 from ratelab.lab.compiled.states import COLUMN_BLOCK, COLUMN_PREFETCH, ENTRY_PREFETCH, STATE_PREFETCH
-from ratelab.lab.compiled.step_source import UnfitError
 from ratelab.lab.decisions import ADMISSION_FIELDS, FIGURE_FIELDS, is_complete
 from ratelab.lab.spill import Integers
+from ratelab.lab.step_source import UnfitError
 from ratelab.lab.tune import hulls
 from ratelab.limiter import ROW_FIELDS, Algorithm
 

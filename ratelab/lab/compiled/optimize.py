@@ -18,7 +18,7 @@ import numpy as np
 
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.lab.compiled.intrinsics import divide_ceil, divide_floor
-from ratelab.lab.compiled.step_source import define_step, parse_step
+from ratelab.lab.step_source import define_step, parse_step
 from ratelab.limiter import Algorithm
 
 

@@ -16,7 +16,7 @@ from numba import types
 from numba.extending import overload
 
 from ratelab.lab.compiled.intrinsics import TypingError
-from ratelab.lab.compiled.step_source import UnfitError, define_step, parse_step
+from ratelab.lab.step_source import UnfitError, define_step, parse_step
 
 _OPERATIONS = {
     ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.FloorDiv: "divide", ast.Mod: "modulo",

@@ -21,9 +21,10 @@ import numpy as np
 
 from ratelab.algorithms import traits_of
 from ratelab.algorithms.penalty import Penalized
+from ratelab.lab import step_source
 from ratelab.lab.compiled import optimize, overflow_checks
 from ratelab.lab.compiled.states import MIN_LONG_STATE
-from ratelab.lab.compiled.step_source import UnfitError
+from ratelab.lab.step_source import UnfitError
 from ratelab.limiter import NEVER, Algorithm
 
 
@@ -149,7 +150,8 @@ def _read_globals(kind: type[Algorithm]) -> str:
 @cache
 def _read_engine() -> bytes:
     """Return the source of the compiled engine."""
-    return b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(step_source.__file__)]
+    return b"".join(path.read_bytes() for path in files)
 
 
 # --- penalties: a step around the rewritten step of an algorithm

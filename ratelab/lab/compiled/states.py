@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from ratelab.algorithms import traits_of
 from ratelab.lab.compiled.intrinsics import compile_for, jit
 from ratelab.lab.compiled.optimize import LONG_STATES
-from ratelab.lab.compiled.step_source import UnfitError
 from ratelab.lab.decisions import Columns, is_complete
 from ratelab.lab.partition import KeyRequests
 from ratelab.lab.spill import Integers
+from ratelab.lab.step_source import UnfitError
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import Algorithm
 
