@@ -47,7 +47,7 @@ from ratelab.lab.compiled.intrinsics import (
 from ratelab.lab.compiled.loops import find_begin, step
 from ratelab.lab.compiled.specialize import create_stand_in
 from ratelab.lab.compiled.states import MIN_LONG_STATE
-from ratelab.lab.compiled.step_source import UnfitError
+from ratelab.lab.step_source import UnfitError
 from ratelab.limiter import Algorithm
 
 MAX_LOOP_INTEGERS = 1 << 28
