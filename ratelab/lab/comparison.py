@@ -117,8 +117,13 @@ def _replay_exact(
     quota: Quota, traffic: Traffic, progress: Progress, fields: Sequence[str], replays: int
 ) -> Outcome | None:
     """Return the outcome of the sliding log; None if the log does not fit in memory."""
+    policy = build_exact(quota)
+    return None if policy is None else replay(policy, traffic, fields, progress, replays)
+
+
+def build_exact(quota: Quota) -> Policy | None:
+    """Build the exact sliding log of a quota; return None if the log does not fit in memory."""
     try:
-        policy = build_policy(SlidingLog, Quota(quota.limit, quota.period, quota.burst))  # without a calendar
+        return build_policy(SlidingLog, Quota(quota.limit, quota.period, quota.burst))  # without a calendar
     except InputError:
         return None
-    return replay(policy, traffic, fields, progress, replays)

@@ -14,11 +14,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ratelab.algorithms import Policy
 from ratelab.lab.decisions import Columns, Outcome
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic, split_batches
 from ratelab.lab.windows import Rows, Window, departures, fullest_window
-from ratelab.quota import NS_PER_S
+from ratelab.quota import NS_PER_S, Quota
 
 DEFAULT_CLIENT_TIMEOUT = 10 * NS_PER_S
 """Nanoseconds after which many clients give up waiting for a response."""
@@ -176,12 +177,19 @@ def measure(
     The window and the burst are those of the reference's quota, if there is a reference. Figures that compare decision
     by decision are None unless both outcomes share their traffic.
     """
-    policy, traffic, decisions = outcome.policy, outcome.traffic, outcome.decisions
-    quota = policy.quota if reference is None else reference.policy.quota
+    traffic, decisions = outcome.traffic, outcome.decisions
+    quota = outcome.policy.quota if reference is None else reference.policy.quota
     exact = reference.decisions if reference is not None and reference.traffic is traffic else None
-    counts = _count(traffic, decisions, exact, client_timeout)
+    counts = count_decisions(traffic, decisions, exact, client_timeout)
     departed = departures(traffic, decisions if let_through is None else let_through)
     fullest = fullest_window(departed, traffic.key_count, quota.window)
+    return build_result(outcome.policy, quota, traffic, counts, fullest, measure_gaps(departed))
+
+
+def build_result(
+    policy: Policy, quota: Quota, traffic: Traffic, counts: DecisionCounts, fullest: Window | None, gaps: Gaps
+) -> Result:
+    """Compute the figures of a policy from counts and extremes of its decisions; `quota` has the window and burst."""
     peak = fullest.cost if fullest else 0
     client_offered = traffic.client_requests
     clients = int(np.count_nonzero(client_offered))
@@ -197,10 +205,10 @@ def measure(
         overshoot=round(peak / quota.burst, 4),
         mean_delay=round(float(counts.total_delay) / max(1, counts.admitted) / 1e9, 6),
         max_delay=round(counts.max_delay / 1e9, 6),
-        burstiness=compute_burstiness(departed),
+        burstiness=gaps.variation,
         fairness=compute_fairness(client_offered, counts.client_admitted),
-        over_admitted=None if exact is None else counts.over_admitted,
-        over_denied=None if exact is None else counts.over_denied,
+        over_admitted=counts.over_admitted,
+        over_denied=counts.over_denied,
         state_bytes_per_key=8 * len(policy.algorithm.start(0)),
         clients=clients,
         clients_denied=clients_denied,
@@ -214,8 +222,8 @@ def measure(
 
 
 @dataclass(eq=False)
-class _Counts:
-    """Counts of requests, and their delays in nanoseconds."""
+class DecisionCounts:
+    """DecisionCounts of requests by decision, and their delays in nanoseconds."""
 
     client_admitted: Integers
     admitted: int = 0
@@ -223,13 +231,14 @@ class _Counts:
     total_delay: int = 0
     max_delay: int = 0
     timed_out: int = 0
-    over_admitted: int = 0
-    over_denied: int = 0
+    over_admitted: int | None = None
+    """None, as `over_denied`, if the decisions are not compared with those of the exact log."""
+    over_denied: int | None = None
 
 
-def _count(traffic: Traffic, decisions: Columns, exact: Columns | None, client_timeout: int) -> _Counts:
+def count_decisions(traffic: Traffic, decisions: Columns, exact: Columns | None, client_timeout: int) -> DecisionCounts:
     """Count the requests of `traffic` by decision, and by difference from the decisions of the exact log."""
-    counts = _Counts(np.zeros(len(traffic.names), np.int64))
+    counts, over_admitted, over_denied = DecisionCounts(np.zeros(len(traffic.names), np.int64)), 0, 0
     for part, batch in traffic.batches():
         allowed = decisions["allowed"][part]
         delays = decisions["delay_ns"][part][allowed]
@@ -241,26 +250,41 @@ def _count(traffic: Traffic, decisions: Columns, exact: Columns | None, client_t
         counts.max_delay = max(counts.max_delay, int(delays.max(initial=0)))
         if exact is not None:
             exactly_allowed = exact["allowed"][part]
-            counts.over_admitted += int(np.count_nonzero(allowed & ~exactly_allowed))
-            counts.over_denied += int(np.count_nonzero(exactly_allowed & ~allowed))
+            over_admitted += int(np.count_nonzero(allowed & ~exactly_allowed))
+            over_denied += int(np.count_nonzero(exactly_allowed & ~allowed))
+    if exact is not None:
+        counts.over_admitted, counts.over_denied = over_admitted, over_denied
     return counts
 
 
-def compute_burstiness(departed: Rows) -> float | None:
-    """Return the coefficient of variation of the gaps between departures of all keys; None below two gaps.
+class Gaps(NamedTuple):
+    """Gaps between neighbouring departures of all keys: their number, and exact sums in nanoseconds."""
 
-    It is 0 for even departures, 1 for a Poisson process and larger for bursts. Cox and Lewis, "The Statistical
-    Analysis of Series of Events" (1966), section 4.
-    """
+    number: int
+    total: int
+    squares: int
+
+    @property
+    def variation(self) -> float | None:
+        """The coefficient of variation of the gaps; None below two gaps.
+
+        It is 0 for even departures, 1 for a Poisson process and larger for bursts. Cox and Lewis, "The Statistical
+        Analysis of Series of Events" (1966), section 4.
+        """
+        if self.number < 2 or self.total == 0:
+            return None
+        return round(math.sqrt(self.number * self.squares - self.total**2) / self.total, 4)
+
+
+def measure_gaps(departed: Rows) -> Gaps:
+    """Sum the gaps between departures, and their squares."""
     count = total = squares = 0
     last = np.empty(0, np.int64)
     for part in split_batches(len(departed)):
         times = np.append(last, departed[part]["time"])
         last, gaps = times[-1:], np.diff(times)
         count, total, squares = count + len(gaps), total + sum_exactly(gaps), squares + sum_squares_exactly(gaps)
-    if count < 2 or total == 0:
-        return None
-    return round(math.sqrt(count * squares - total**2) / total, 4)
+    return Gaps(count, total, squares)
 
 
 def compute_fairness(offered: Integers, admitted: Integers) -> float | None:

@@ -27,7 +27,7 @@ from random_runs import (
 from ratelab import Quota, create
 from ratelab.algorithms import COMPARED
 from ratelab.lab.comparison import compare
-from ratelab.lab.metrics import Result, compute_burstiness, compute_fairness, measure
+from ratelab.lab.metrics import Result, compute_fairness, measure, measure_gaps
 from ratelab.lab.traffic import Traffic
 
 
@@ -115,7 +115,7 @@ def test_fairness_is_jains_index_of_admitted_shares(run: list[Request], quota: Q
     ],
 )
 def test_burstiness_of_given_departures(times: list[int], expected: float | None) -> None:
-    assert compute_burstiness(create_rows([(time, 1, 0) for time in times])) == expected
+    assert measure_gaps(create_rows([(time, 1, 0) for time in times])).variation == expected
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_fairness_of_given_counts(offered: list[int], admitted: list[int], expec
 def test_poisson_departures_have_a_burstiness_of_one() -> None:
     gaps = np.random.PCG64(1).random_raw(20_000) / 2.0**64
     times = np.cumsum(-np.log(1 - gaps) * SECOND).astype(np.int64)
-    assert compute_burstiness(create_rows([(time, 1, 0) for time in times.tolist()])) == pytest.approx(1, abs=0.03)
+    assert measure_gaps(create_rows([(time, 1, 0) for time in times.tolist()])).variation == pytest.approx(1, abs=0.03)
 
 
 # --- runs through real algorithms

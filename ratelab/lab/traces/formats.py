@@ -153,7 +153,7 @@ def detect_format(path: str, blocks: Iterator[Block], options: TraceOptions) -> 
     detection = _detect([line for _, line in sample], path, options)
     if detection.header_line:
         detection = detection._replace(header_line=sample[0][0])
-    return detection, _prepare(chain(first_blocks, blocks), detection)
+    return detection, prepare_blocks(chain(first_blocks, blocks), detection)
 
 
 def _take_sample(blocks: Iterator[Block]) -> tuple[list[Block], list[tuple[int, str]]]:
@@ -176,7 +176,7 @@ def _take_sample(blocks: Iterator[Block]) -> tuple[list[Block], list[tuple[int, 
     return taken, sample or too_long[:1]
 
 
-def _prepare(blocks: Iterator[Block], detection: Detection) -> Iterator[Block]:
+def prepare_blocks(blocks: Iterator[Block], detection: Detection) -> Iterator[Block]:
     """Remove the header and what wraps the lines."""
     unwrap = create_unwrapper(detection.wrappings) if detection.wrappings else None
     for block in blocks:

@@ -193,7 +193,7 @@ def build_trace(files: Sequence[FileRequests], notes: Sequence[str], options: Tr
     """Merge the requests by time, and count time from the first."""
     clients, rows, end, on_disk = _merge(files, options.within_second)
     start = int(rows[0]["time"])
-    _check_limits(int(rows[-1]["time"]) - start, sum(file.cost for file in files))
+    check_limits(int(rows[-1]["time"]) - start, sum(file.cost for file in files))
     times, owners, costs = _split_columns(rows, start, on_disk)
     traffic = Traffic(
         times=times,
@@ -205,6 +205,13 @@ def build_trace(files: Sequence[FileRequests], notes: Sequence[str], options: Tr
         origin=start,
         on_disk=on_disk,
     )
+    return describe_trace(traffic, files, notes, options)
+
+
+def describe_trace(
+    traffic: Traffic, files: Sequence[FileRequests], notes: Sequence[str], options: TraceOptions
+) -> Trace:
+    """Return the trace of these files, whose requests are `traffic`."""
     omitted = sum((file.reader.omitted for file in files), Counter[int | str]())
     return Trace(
         traffic=traffic,
@@ -217,7 +224,7 @@ def build_trace(files: Sequence[FileRequests], notes: Sequence[str], options: Tr
         reordered=sum(file.reordered for file in files),
         whole_seconds=all(file.resolution.is_whole for file in files),
         rejects=_collect_rejects(files),
-        notes=(*_collect_notes(files, options.within_second), *_describe_start(start), *notes),
+        notes=(*_collect_notes(files, options.within_second), *_describe_start(traffic.origin), *notes),
     )
 
 
@@ -309,7 +316,7 @@ def _add_rows(sorter: RequestSorter, rows: NDArray[Any], clients: NDArray[np.uin
         sorter.add(batch["time"], clients[batch["owner"]], batch["cost"])
 
 
-def _check_limits(length: int, cost: float) -> None:
+def check_limits(length: int, cost: float) -> None:
     """Reject times and costs that would overflow a column."""
     if length > LARGEST:
         years = length // UNITS["day"] // 365
