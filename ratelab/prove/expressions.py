@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Callable, Sequence
+from inspect import getattr_static
 from typing import Any, NamedTuple, NoReturn
 
 import z3
@@ -146,7 +147,8 @@ class Evaluator:
         """Return a field of the algorithm: a whole number, or a table of them."""
         if not (isinstance(node.value, ast.Name) and self.names.get(node.value.id) is self._fields):
             self.reject(node)
-        value = getattr(self._fields, node.attr, None)
+        is_computed = isinstance(getattr_static(type(self._fields), node.attr, None), property)
+        value = None if is_computed else getattr(self._fields, node.attr, None)
         items = value if isinstance(value, tuple) else (value,)
         if not all(isinstance(item, int) for item in items):
             self.reject(node, "a step may use fields that are whole numbers or tuples of them")
@@ -211,13 +213,14 @@ class Evaluator:
         return self.reject(node)
 
     def _compare(self, node: ast.Compare) -> Truth:
-        terms, left = list[Truth](), self.number(node.left)
+        terms, left, reached = list[Truth](), self.number(node.left), self.reached
         for operation, operand in zip(node.ops, node.comparators, strict=True):
             if type(operation) not in _COMPARISONS:
                 self.reject(node)
             right = self.number(operand)
             terms.append(_COMPARISONS[type(operation)](left, right))
-            left = right
+            self.reached, left = all_of(self.reached, terms[-1]), right  # the next operand may not be evaluated
+        self.reached = reached
         return all_of(*terms)
 
     def _combine(self, operation: ast.boolop, values: Sequence[ast.expr]) -> Any:
@@ -234,7 +237,8 @@ class Evaluator:
 
     def _call(self, node: ast.Call) -> Number:
         name = ast.unparse(node.func)
-        if name not in ("min", "max", "abs", "len", "int", "bool") or node.keywords or name in self.names:
+        known = name in self.names or name in self._globals
+        if name not in ("min", "max", "abs", "len", "int", "bool") or node.keywords or known:
             self.reject(node)
         values = [self.evaluate(argument) for argument in node.args]
         if name == "len" and len(values) == 1 and isinstance(values[0], (list, tuple)):

@@ -10,7 +10,7 @@ import z3
 
 from ratelab.limiter import Algorithm, Decision, Traits
 from ratelab.prove.expressions import Fault
-from ratelab.prove.terms import Number, Truth, all_of, is_term
+from ratelab.prove.terms import Number, Truth, all_of, is_term, negate
 from ratelab.prove.translate import Stepped, Translator
 from ratelab.quota import Quota
 
@@ -73,13 +73,12 @@ class TranslatedSteps:
         self._started = translator.start(now)
         self._places = [*z3.Ints([f"state[{place}]" for place in range(len(self._started))]), now, cost]
         self._stepped = translator.step(self._places[:-2], now, cost)
-        self._count = 0
         self.definitions: list[Truth] = []
 
     def renew(self) -> Self:
         """Return a copy without definitions, for another scene."""
         renewed = copy(self)
-        renewed._count, renewed.definitions = 0, []
+        renewed.definitions = []
         return renewed
 
     def start(self, now: Number) -> list[Number]:
@@ -88,11 +87,10 @@ class TranslatedSteps:
 
     def step(self, state: Sequence[Number], now: Number, cost: Number) -> Stepped:
         """Return the result of a step."""
-        self._count += 1
         pairs = [*zip(self._places, [*state, now, cost], strict=True)]
         row, after = (
             [
-                self._name(_insert(value, pairs), f"{self.algorithm.name}.{kind}{self._count}.{place}")
+                self._name(_insert(value, pairs), f"{self.algorithm.name}.{kind}.{place}")
                 for place, value in enumerate(values)
             ]
             for kind, values in (("row", self._stepped.row), ("after", self._stepped.state))
@@ -103,6 +101,7 @@ class TranslatedSteps:
     def _name(self, value: Any, name: str) -> Any:
         if not is_term(value) or z3.is_const(value):
             return value
+        name = f"{name}.{len(self.definitions)}"
         named = z3.Bool(name) if z3.is_bool(value) else z3.Int(name)
         self.definitions.append(named == value)
         return named
@@ -175,8 +174,15 @@ class Scene:
         return [*state] if self._knowledge is None else self._knowledge.view(self.algorithm, state)
 
     def hit(self, state: Sequence[Number], now: Number, cost: Number, note: str = "", by: str = "") -> DecidedHit:
-        """Let a hit happen."""
+        """Let a hit happen, which raises no exception."""
         return self._hit(self.steps, state, now, cost, note, by)
+
+    def hit_with_faults(self, state: Sequence[Number], now: Number, cost: Number) -> DecidedHit:
+        """Let a hit happen, which may raise an exception."""
+        given = len(self.given)
+        hit = self._hit(self.steps, state, now, cost, "", "")
+        del self.given[given:]
+        return hit
 
     def other(self, algorithm: Algorithm) -> Steps:
         """Return the steps of another algorithm."""
@@ -193,6 +199,7 @@ class Scene:
         row, after, faults = steps.step(state, now, cost)
         hit = DecidedHit(now, cost, Decision(*row), [*state], after, faults, by, note)
         self.hits.append(hit)
+        self.suppose(*(negate(fault.condition) for fault in faults))
         return hit
 
     def list_definitions(self) -> list[Truth]:

@@ -12,7 +12,7 @@ from ratelab.prove.terms import Number, Truth, all_of, any_of, choose, greatest,
 
 def raises_no_error(scene: Scene) -> Truth:
     """Conclude that a step raises no exception at any time."""
-    hit = scene.hit(scene.state, scene.time("now"), scene.cost("cost"))
+    hit = scene.hit_with_faults(scene.state, scene.time("now"), scene.cost("cost"))
     return all_of(*(negate(fault.condition) for fault in hit.faults))
 
 

@@ -41,56 +41,78 @@ class Stepped(NamedTuple):
     faults: list[Fault]
 
 
+class Method(NamedTuple):
+    """The source of a method, and the global names that it may use."""
+
+    definition: ast.FunctionDef
+    file: str
+    names: dict[str, Any]
+
+    def check(self, arguments: int) -> None:
+        """Raise `InputError` unless it is a plain method with this number of arguments."""
+        given = self.definition.args
+        extra = given.vararg or given.kwarg or given.defaults or given.kwonlyargs or self.definition.decorator_list
+        if extra or len(given.args) != arguments:
+            raise InputError(
+                f"{self.file}:{self.definition.lineno}: `{self.definition.name}` cannot be proved: it must be a plain "
+                f"method with {arguments} arguments; remove decorators and defaults"
+            )
+
+
+def read_method(function: Any) -> Method:
+    """Return the source of a method; raise `InputError` unless there is one."""
+    name = getattr(function, "__qualname__", str(function))
+    try:
+        definition = parse_step(function)
+        if function.__code__.co_freevars or hasattr(function, "__wrapped__"):
+            raise InputError(
+                f"{getfile(function)}:{definition.lineno}: `{name}` cannot be proved: it has a closure or a decorator; "
+                "use fields instead"
+            )
+    except (OSError, TypeError, AttributeError, AssertionError):
+        raise InputError(f"{name} cannot be proved, because there is no source: save the class in a file") from None
+    return Method(definition, getfile(function), function.__globals__)
+
+
 class Translator:
     """The `start` and the `step` of an algorithm, for states, times and costs that are terms."""
 
-    def __init__(self, algorithm: Algorithm) -> None:
-        """Read the source; raise `InputError` unless there is one."""
-        self.algorithm = algorithm
-        self._methods = {name: _read(getattr(type(algorithm), name)) for name in ("start", "step")}
+    def __init__(self, algorithm: Algorithm, step: Method | None = None) -> None:
+        """Read the source; raise `InputError` unless there is one. Another `step` may replace that of the class."""
+        self.algorithm, kind = algorithm, type(algorithm)
+        self._start, self._step = read_method(kind.start), step or read_method(kind.step)
+        self._start.check(2)
+        self._step.check(4)
 
     def start(self, now: Number) -> list[Number]:
         """Return the state of a new key."""
-        state = self._run("start", {"now": now}, []).result
-        return [*state]
+        return [*self._run(self._start, now).result]
 
     def step(self, state: Sequence[Number], now: Number, cost: Number) -> Stepped:
         """Return the result of a step; `state` is left as it is."""
         after = [*state]
-        run = self._run("step", {"now": now, "cost": cost}, after)
+        run = self._run(self._step, after, now, cost)
         if len(run.result) != len(ROW_FIELDS):
-            raise run.values.error(self._methods["step"][0], f"step() must return {', '.join(ROW_FIELDS)}")
+            raise run.values.error(self._step.definition, f"step() must return {', '.join(ROW_FIELDS)}")
         return Stepped((to_truth(run.result[0]), *map(to_number, run.result[1:])), after, run.values.faults)
 
-    def _run(self, method: str, values: dict[str, Number], state: list[Number]) -> _Run:
-        definition, function = self._methods[method]
+    def _run(self, method: Method, *values: Any) -> _Run:
+        definition = method.definition
         names = [argument.arg for argument in definition.args.args]
-        given = [self.algorithm, *([state] if method == "step" else []), *values.values()]
-        run = _Run(self, function, dict(zip(names, given, strict=True)))
+        run = _Run(self, method, dict(zip(names, [self.algorithm, *values], strict=True)))
         run.execute(definition.body)
         if run.result is None:
-            raise run.values.error(definition, f"{method}() returns nothing: return its result")
-        run.values.add_fault(run.values.reached, definition, f"{method}() ends without a result")
+            raise run.values.error(definition, f"{definition.name}() returns nothing: return its result")
+        run.values.add_fault(run.values.reached, definition, f"{definition.name}() ends without a result")
         return run
-
-
-def _read(function: Any) -> tuple[ast.FunctionDef, Any]:
-    function = getattr(function, "__func__", function)
-    if hasattr(function, "__wrapped__") or getattr(function, "__code__", None) is None:
-        raise InputError(f"{function!r} cannot be proved: its source is not a plain method; remove the decorator")
-    try:
-        return parse_step(function), function
-    except (OSError, TypeError, AssertionError):
-        place = f"{function.__qualname__} in {getfile(function)}"
-        raise InputError(f"{place} cannot be proved: there is no source; save the class in a file") from None
 
 
 class _Run:
     """One execution of a method on terms."""
 
-    def __init__(self, translator: Translator, function: Any, names: dict[str, Any]) -> None:
+    def __init__(self, translator: Translator, method: Method, names: dict[str, Any]) -> None:
         self._translator = translator
-        self.values = Evaluator(translator.algorithm, getfile(function), function.__globals__, names)
+        self.values = Evaluator(translator.algorithm, method.file, method.names, names)
         self._left: list[list[Truth]] = []  # by loop: the conditions of `break`, and of `continue`
         self.result: Any = None
 

@@ -185,6 +185,7 @@ def test_an_endless_loop_and_other_statements_are_rejected(tmp_path: Path) -> No
         assert " cannot be proved: " in reject(
             tmp_path / "short.py", "state[0] = now", f"if now:\n            {statement}"
         )
+    assert "remove decorators and defaults" in reject(tmp_path / "short.py", "now, cost):", "now, cost, more=1):")
     assert "return" in reject(tmp_path / "short.py", "return cost > 3, EXPRESSION", "return cost")
 
 
