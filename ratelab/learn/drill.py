@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 from textwrap import dedent, indent, wrap
 from typing import Any
 
@@ -18,8 +19,15 @@ from ratelab.errors import InputError
 from ratelab.learn.source import field_lines
 from ratelab.learn.verdict import FAILURE_MARK, Verdict, parse_verdict
 from ratelab.limiter import Algorithm
+from ratelab.prove import proves_equal
+from ratelab.quota import Quota
 
 GRADER_TIMEOUT_S = 30.0
+
+PROVED_RATE, PROVED_BURST = "7/3s", 3
+"""The quota of a proof: small, since the state of a log grows with it, and with waits that are rounded."""
+
+PROOF_TIMEOUT_NS = 5 * 10**9
 
 TEMPLATE = '''\
 """{name}: {meaning}
@@ -99,7 +107,19 @@ def grade(name: str, submission: str | Callable[..., Any]) -> Verdict:
             return Verdict(name, False, f"no verdict after {GRADER_TIMEOUT_S:g} s: step is slow or blocks signals")
         finally:
             _kill(grader)
-    return _parse_output(name, output.decode(errors="replace"))
+    verdict = _parse_output(name, output.decode(errors="replace"))
+    return verdict._replace(proof=_prove(name, source)) if verdict.correct else verdict
+
+
+def _prove(name: str, source: str) -> str:
+    """Return what is proved of a submission beyond the requests that were tried; empty without the solver."""
+    if find_spec("z3") is None:
+        return ""
+    quota, shown = Quota.parse(PROVED_RATE, PROVED_BURST), f"{PROVED_RATE}, burst {PROVED_BURST}"
+    with suppress(InputError):  # it is more than plain integer arithmetic
+        if proves_equal(find(name), source, quota, PROOF_TIMEOUT_NS):
+            return f"Proved for all times, states and costs at {shown}: every decision is exact."
+    return ""
 
 
 def _kill(grader: subprocess.Popen[bytes]) -> None:

@@ -42,6 +42,8 @@ class Verdict(NamedTuple):
     """The shortest failing timeline; it ends with the request that fails."""
     printed: str = ""
     """The beginning of the text that the submission prints for these requests."""
+    proof: str = ""
+    """A sentence about what is proved of a correct submission; empty if nothing is."""
 
 
 def serialize_verdict(verdict: Verdict) -> str:
@@ -51,9 +53,9 @@ def serialize_verdict(verdict: Verdict) -> str:
 
 def parse_verdict(text: str) -> Verdict:
     """Parse the JSON of `serialize_verdict`; raise `ValueError` if it is malformed."""
-    name, correct, message, promises, quota, requests, printed = loads(text)
+    name, correct, message, promises, quota, requests, printed, proof = loads(text)
     kept = [(promise, holds) for promise, holds in promises]
-    return Verdict(name, correct, message, kept, quota, list(map(_parse_request, requests)), printed)
+    return Verdict(name, correct, message, kept, quota, list(map(_parse_request, requests)), printed, proof)
 
 
 def _parse_request(fields: tuple[int, int, list[int] | None, list[int]]) -> GradedRequest:
@@ -127,6 +129,8 @@ def render_verdict(verdict: Verdict) -> Iterator[RenderableType]:
     for words, holds in verdict.promises:
         promises.add_row("+" if holds else "x", Text(words), style="green" if holds else "red")
     yield promises
+    if verdict.proof:
+        yield Text(f"\n{verdict.proof}", style="bold green")
 
 
 def _escape(line: str) -> str:

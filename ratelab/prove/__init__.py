@@ -113,6 +113,27 @@ def prove(
     return Proof(kind.name, str(quota), scope, traits_of(algorithm).state, proofs[-1][0], findings)
 
 
+def proves_equal(kind: type[Algorithm], source: str, quota: Quota, timeout_ns: int = DEFAULT_TIMEOUT_NS) -> bool:
+    """Return whether a `step`, given as the text of a file that is not run, is proved to decide as that of `kind`.
+
+    Raises `InputError` for a text that cannot be translated.
+    """
+    from ratelab.prove.scene import Subject, TranslatedSteps
+    from ratelab.prove.solver import Budget, OutOfTimeError, Prover
+    from ratelab.prove.theorems import NO_ERRORS, decides_as_itself
+    from ratelab.prove.translate import parse_method
+
+    algorithm = build_policy(kind, quota).algorithm
+    steps = TranslatedSteps(algorithm, parse_method(source, "step"))
+    seconds = timeout_ns / 1e9
+    prover = Prover(Subject(algorithm, quota, traits_of(algorithm)), steps, seconds, _find_knowledge(type(algorithm)))
+    try:
+        prover.find_invariants()
+        return all(prover.is_proved(theorem, Budget(seconds)) for theorem in (NO_ERRORS, decides_as_itself(algorithm)))
+    except OutOfTimeError:
+        return False
+
+
 def _find_knowledge(kind: type[Algorithm]) -> Knowledge | None:
     """Return the facts about the states of a built-in algorithm, which also hold for a class with the same states."""
     from ratelab.prove.built_in import KNOWN

@@ -11,7 +11,7 @@ import z3
 from ratelab.limiter import Algorithm, Decision, Traits
 from ratelab.prove.expressions import Fault
 from ratelab.prove.terms import Number, Truth, all_of, is_term, negate
-from ratelab.prove.translate import Stepped, Translator
+from ratelab.prove.translate import Method, Stepped, Translator
 from ratelab.quota import Quota
 
 
@@ -67,9 +67,9 @@ class RealSteps:
 class TranslatedSteps:
     """The translation of both, made once; the values of each step are names, which `definitions` define."""
 
-    def __init__(self, algorithm: Algorithm) -> None:
-        self.algorithm = algorithm
-        translator, now, cost = Translator(algorithm), z3.Int("now"), z3.Int("cost")
+    def __init__(self, algorithm: Algorithm, step: Method | None = None, label: str = "") -> None:
+        self.algorithm, self._label = algorithm, label
+        translator, now, cost = Translator(algorithm, step), z3.Int("now"), z3.Int("cost")
         self._started = translator.start(now)
         self._places = [*z3.Ints([f"state[{place}]" for place in range(len(self._started))]), now, cost]
         self._stepped = translator.step(self._places[:-2], now, cost)
@@ -89,10 +89,7 @@ class TranslatedSteps:
         """Return the result of a step."""
         pairs = [*zip(self._places, [*state, now, cost], strict=True)]
         row, after = (
-            [
-                self._name(_insert(value, pairs), f"{self.algorithm.name}.{kind}.{place}")
-                for place, value in enumerate(values)
-            ]
+            [self._name(_insert(value, pairs), f"{self._label}{kind}.{place}") for place, value in enumerate(values)]
             for kind, values in (("row", self._stepped.row), ("after", self._stepped.state))
         )
         faults = [fault._replace(condition=_insert(fault.condition, pairs)) for fault in self._stepped.faults]
@@ -188,7 +185,9 @@ class Scene:
         """Return the steps of another algorithm."""
         if algorithm.name not in self._others:
             translated = self.values is None
-            self._others[algorithm.name] = TranslatedSteps(algorithm) if translated else RealSteps(algorithm)
+            self._others[algorithm.name] = (
+                TranslatedSteps(algorithm, label="other.") if translated else RealSteps(algorithm)
+            )
         return self._others[algorithm.name]
 
     def hit_other(self, algorithm: Algorithm, state: Sequence[Number], now: Number, cost: Number) -> DecidedHit:

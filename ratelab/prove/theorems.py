@@ -239,8 +239,21 @@ def equals(other: Algorithm, relate: Callable[[Scene, list[Number], Sequence[Num
     return Theorem(other.name, f"every decision equals that of {other.name}", lambda scene: scene.ghost[0], history)
 
 
+def decides_as_itself(algorithm: Algorithm) -> Theorem:
+    """Return the theorem that a translated step decides as that of its class, and leaves the same state."""
+
+    def claim(scene: Scene) -> Truth:
+        hit = scene.hit(scene.state, scene.time("now"), scene.cost("cost"))
+        exact = scene.hit_other(algorithm, scene.state, hit.now, hit.cost)
+        return all_of(same_each(hit.decision.row, exact.decision.row), same_each(hit.after, exact.after))
+
+    return Theorem(algorithm.name, f"every decision equals that of {algorithm.name}", claim)
+
+
+NO_ERRORS = Theorem("no errors", "a step raises no exception, whatever the clock shows", raises_no_error)
+
 GENERAL = [
-    Theorem("no errors", "a step raises no exception, whatever the clock shows", raises_no_error),
+    NO_ERRORS,
     Theorem("fields", "no field is negative; no wait if admitted, no delay if denied", returns_valid_fields),
     Theorem("wait suffices", "the same request alone is admitted after the announced wait", wait_suffices),
     Theorem("wait is tight", "one nanosecond less, or any shorter wait, does not suffice", wait_is_tight),

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ratelab.errors import InputError
 from ratelab.lab.step_source import parse_step
-from ratelab.limiter import ROW_FIELDS, Algorithm
+from ratelab.limiter import NEVER, ROW_FIELDS, Algorithm
 from ratelab.prove.expressions import Evaluator, Fault, may_hold
 from ratelab.prove.terms import (
     Number,
@@ -72,6 +72,30 @@ def read_method(function: Any) -> Method:
     except (OSError, TypeError, AttributeError, AssertionError):
         raise InputError(f"{name} cannot be proved, because there is no source: save the class in a file") from None
     return Method(definition, getfile(function), function.__globals__)
+
+
+def parse_method(source: str, name: str) -> Method:
+    """Return the source of a function of a file, which is not run; raise `InputError` unless the file is plain.
+
+    Other names of the file may be whole numbers; any other one is not known to the function.
+    """
+    names: dict[str, Any] = {}
+    found: ast.FunctionDef | None = None
+    for node in ast.parse(source).body:
+        match node:
+            case ast.FunctionDef() if node.name == name:
+                found = node
+            case ast.Assign(targets=[ast.Name(id=target)], value=ast.Constant(value=int() as value)):
+                names[target] = value
+            case ast.ImportFrom():
+                names |= {alias.asname or alias.name: None for alias in node.names if alias.name != "NEVER"}
+            case ast.Expr(value=ast.Constant()):
+                pass
+            case _:
+                raise InputError(f"line {node.lineno} cannot be proved: only {name} and whole numbers can be defined")
+    if found is None:
+        raise InputError(f"missing function: {name}")
+    return Method(found, "submission", {"NEVER": NEVER, **names})
 
 
 class Translator:
@@ -195,12 +219,22 @@ class _Run:
                 items = self.values.evaluate(target.value)
                 if not isinstance(items, list):
                     self.values.reject(target, "only the state can be changed")
+                if isinstance(target.slice, ast.Slice):
+                    self._assign_all(target, target.slice, items, value)
+                    return
                 place = self.values.find_place(target, items)
                 for number in [place] if not is_term(place) else range(len(items)):
                     here = all_of(self.values.reached, place == number)
                     items[number] = choose(here, to_number(value), items[number])
             case _:
                 self.values.reject(target)
+
+    def _assign_all(self, target: ast.Subscript, part: ast.Slice, items: list[Number], value: Any) -> None:
+        """Replace all items, as `state[:] = tokens, now` does."""
+        if part.lower or part.upper or part.step or not isinstance(value, list) or len(value) != len(items):
+            self.values.reject(target, "assign the whole state, or one item at a time")
+        reached = self.values.reached
+        items[:] = [choose(reached, to_number(new), old) for new, old in zip(value, items, strict=True)]
 
     def _for(self, node: ast.For) -> None:
         call, target = node.iter, node.target

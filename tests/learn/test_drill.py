@@ -14,7 +14,7 @@ from slow_parameters import mark_slow
 
 from ratelab import ALGORITHMS, Quota
 from ratelab.lab.conformance import CONTRACTS
-from ratelab.learn.drill import exercise
+from ratelab.learn.drill import exercise, grade
 from ratelab.learn.grader import evaluate
 from ratelab.learn.questions import QUESTIONS, Question
 from ratelab.learn.submission import load_submission
@@ -179,3 +179,38 @@ def test_the_command_of_each_answer_prints_its_evidence(question: Question, monk
     program, *arguments = shlex.split(question.command)
     output = run_python(*arguments) if program == "python" else invoke(*arguments).output
     assert re.search(question.evidence, " ".join(output.split()))
+
+
+# --- proofs
+
+
+def test_a_correct_answer_is_proved_for_all_times() -> None:
+    rewritten = """
+from ratelab import NEVER
+
+ZERO = 0
+
+def step(self, state, now, cost):
+    now = max(now, state[1])
+    tokens = min(self.capacity, state[0] + (now - state[1]) * self.limit)
+    price, wait = cost * self.period, ZERO
+    allowed = tokens >= price
+    if allowed:
+        tokens -= price
+    elif cost * self.period > self.capacity:
+        wait = NEVER
+    else:
+        wait = (price - tokens + self.limit - 1) // self.limit
+    state[0] = tokens
+    state[1] = now
+    return allowed, tokens // self.period, wait, (self.capacity - tokens + self.limit - 1) // self.limit, 0
+"""
+    verdict = grade("token-bucket", rewritten)
+    assert verdict.correct
+    assert verdict.proof == "Proved for all times, states and costs at 7/3s, burst 3: every decision is exact."
+
+
+def test_an_answer_that_cannot_be_translated_is_graded_without_a_proof() -> None:
+    computed = source("gcra") + "\nstep = staticmethod(step).__func__\n"
+    verdict = grade("gcra", computed)
+    assert (verdict.correct, verdict.proof) == (True, "")

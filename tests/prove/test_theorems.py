@@ -179,7 +179,8 @@ def test_a_wrong_translation_is_an_internal_error_not_a_refutation() -> None:
 
 def test_a_step_that_raises_an_error_is_refuted_by_it(cooldown: type[Algorithm], tmp_path: Path) -> None:
     path = tmp_path / "cooldown.py"
-    path.write_text(path.read_text().replace("if cost <= self.burst else NEVER", "// (cost - 3) if cost < 6 else NEVER"))
+    right, wrong = "if cost <= self.burst else NEVER", "// (cost - 3) if cost < 6 else NEVER"
+    path.write_text(path.read_text().replace(right, wrong))
     proof = prove(find(f"{path}:Cooldown"), parse("2/s:5"))
     (failed,) = (finding for finding in proof.findings if finding.name == "no errors")
     assert failed.status == REFUTED

@@ -53,7 +53,7 @@ class Mixed:
             if second:
                 return cost > 4, left, right, -total, int(3 < cost < 9)
         elif cost == 2 or first < second:
-            pass
+            state[:] = third, state[0], left
         else:
             right = len(state) + len(self.table) + bool(cost)
         for n in range(cost):
@@ -181,7 +181,14 @@ def reject(path: Path, old: str, new: str) -> str:
 def test_an_endless_loop_and_other_statements_are_rejected(tmp_path: Path) -> None:
     loop = "while now > 0:\n            now -= 1\n        state[0] = now"
     assert "may go on more than 64 times" in reject(tmp_path / "short.py", "state[0] = now", loop)
-    for statement in ("del state[0]", "raise ValueError", "state.append(now)", "for now in state: pass", "state = []"):
+    for statement in (
+        "del state[0]",
+        "raise ValueError",
+        "state.append(now)",
+        "state[:1] = [now]",
+        "for now in state: pass",
+        "state = []",
+    ):
         assert " cannot be proved: " in reject(
             tmp_path / "short.py", "state[0] = now", f"if now:\n            {statement}"
         )
