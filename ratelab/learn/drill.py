@@ -112,7 +112,7 @@ def grade(name: str, submission: str | Callable[..., Any]) -> Verdict:
 
 
 def _prove(name: str, source: str) -> str:
-    """Return what is proved of a submission beyond the requests that were tried; empty without the solver."""
+    """Return a sentence if a submission is proved to be exact for all times; empty without the solver."""
     if find_spec("z3") is None:
         return ""
     quota, shown = Quota.parse(PROVED_RATE, PROVED_BURST), f"{PROVED_RATE}, burst {PROVED_BURST}"

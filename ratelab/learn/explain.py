@@ -21,6 +21,7 @@ from ratelab.learn.source import parameters, teaching_source
 from ratelab.learn.verdict import decision_text
 from ratelab.learn.worked_example import Lesson, LessonRequest, WorkedStep, build_lesson, work_out_lesson
 from ratelab.limiter import NEVER, Algorithm, Decision
+from ratelab.prove import PROVED, Proof, prove
 from ratelab.quota import UNITS, Quota, about, format_duration
 from ratelab.report.catalogue import AlgorithmEntry, describe_algorithm
 from ratelab.report.numbers import pluralize
@@ -47,15 +48,17 @@ class Explanation(NamedTuple):
     """When its windows end."""
     advice: Advice
     steps: list[WorkedStep]
+    proved: str
+    """The theorems that are proved for all times, if that was asked for."""
 
 
-def render_explanation(algorithm: type[Algorithm], quota: Quota) -> RenderableType:
+def render_explanation(algorithm: type[Algorithm], quota: Quota, with_proof: bool = False) -> RenderableType:
     """Explain one algorithm under `quota`; leave out the parts that it lacks.
 
-    Raises `InputError` if the algorithm cannot grant `quota`.
+    Raises `InputError` if the algorithm cannot grant `quota`, or `with_proof`, cannot be translated for one.
     """
     lesson = build_lesson(quota)
-    explanation = _explain(algorithm, quota, lesson)
+    explanation = _explain(algorithm, quota, lesson, with_proof)
     code = teaching_source(algorithm)
     return Group(
         Text(f"{explanation.entry.algorithm} at {quota}", style="bold"),
@@ -69,10 +72,12 @@ def render_explanation(algorithm: type[Algorithm], quota: Quota) -> RenderableTy
     )
 
 
-def render_side_by_side(algorithms: Sequence[type[Algorithm]], quota: Quota, width: int) -> RenderableType:
+def render_side_by_side(
+    algorithms: Sequence[type[Algorithm]], quota: Quota, width: int, with_proof: bool = False
+) -> RenderableType:
     """Explain several algorithms under one quota in columns; those that do not fit in `width` follow below."""
     lesson = build_lesson(quota)
-    explanations = [_explain(algorithm, quota, lesson) for algorithm in algorithms]
+    explanations = [_explain(algorithm, quota, lesson, with_proof) for algorithm in algorithms]
     rows = _split_evenly(explanations, max(1, (width - LABEL_COLUMNS) // MIN_ALGORITHM_COLUMNS))
     return Group(
         Text(f"{', '.join(one.entry.algorithm for one in explanations)} at {quota}\n", style="bold"),
@@ -108,7 +113,7 @@ def count_greedy_admissions(algorithm: Algorithm, quota: Quota) -> int | None:
 # --- the texts of an algorithm
 
 
-def _explain(algorithm: type[Algorithm], quota: Quota, lesson: Lesson) -> Explanation:
+def _explain(algorithm: type[Algorithm], quota: Quota, lesson: Lesson, with_proof: bool) -> Explanation:
     _, idea, *reference = [*_plain_paragraphs(inspect.getdoc(algorithm) or ""), "", ""]
     with attribute_errors(algorithm):
         at_most = _at_most(algorithm, quota)
@@ -116,12 +121,23 @@ def _explain(algorithm: type[Algorithm], quota: Quota, lesson: Lesson) -> Explan
     advice = Advice(*(_plain_paragraphs(text)[0] for text in ADVICE.get(algorithm, ("", ""))))
     entry = describe_algorithm(algorithm, quota)
     windows = _windows(algorithm, quota)
-    return Explanation(entry, idea, "\n".join(reference).strip(), at_most, windows, advice, steps)
+    proved = _list_proved(prove(algorithm, quota)) if with_proof else ""
+    return Explanation(entry, idea, "\n".join(reference).strip(), at_most, windows, advice, steps, proved)
 
 
 def _plain_paragraphs(text: str) -> list[str]:
     """Return the paragraphs of a docstring without backquotes, each on one line."""
     return [" ".join(paragraph.split()).replace("`", "") for paragraph in text.split("\n\n")]
+
+
+def _list_proved(proof: Proof) -> str:
+    """List the theorems that are proved, and name the command that shows the others."""
+    names = [finding.name for finding in proof.findings if finding.status == PROVED]
+    text = (
+        f"for all times, states and costs{f', {proof.scope}' if proof.scope else ''}: {', '.join(names) or 'nothing'}"
+    )
+    others = [f"{finding.name} is {finding.status}" for finding in proof.findings if finding.status != PROVED]
+    return "; ".join([text, *others, *(["see ratelab prove"] if others else [])])
 
 
 def _at_most(algorithm: type[Algorithm], quota: Quota) -> str:
@@ -163,6 +179,7 @@ def _facts(explanations: Sequence[Explanation]) -> Table:
         ("at most", [one.at_most for one in explanations]),
         ("windows", [one.windows or "not aligned" if several else one.windows for one in explanations]),
         ("key state", [_state_size(one.entry) for one in explanations]),
+        ("proved", [one.proved for one in explanations]),
         ("choose when", [one.advice.choose_when for one in explanations]),
         ("say aloud", [one.advice.say_aloud for one in explanations]),
     ]

@@ -43,7 +43,7 @@ class Verdict(NamedTuple):
     printed: str = ""
     """The beginning of the text that the submission prints for these requests."""
     proof: str = ""
-    """A sentence about what is proved of a correct submission; empty if nothing is."""
+    """A sentence if a correct submission is proved to be exact for all times; empty otherwise."""
 
 
 def serialize_verdict(verdict: Verdict) -> str:

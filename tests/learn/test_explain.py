@@ -130,6 +130,18 @@ def test_a_greedy_client_gets_the_bound_or_the_explanation_states_less() -> None
     assert "greedy" not in get_output("explain", "token-bucket")
 
 
+def test_the_promises_that_are_proved_for_all_times_are_listed(toll: str) -> None:
+    text = " ".join(get_output("explain", "gcra", "--prove").split())
+    assert (
+        "proved for all times, states and costs: invariants, no errors, fields, wait suffices, wait is tight," in text
+    )
+    assert "potential, token-bucket choose when" in text
+    text = " ".join(get_output("explain", toll, "--prove").split())
+    assert "step back; wait suffices is refuted; wait is tight is refuted;" in text
+    assert text.endswith("see ratelab prove")
+    assert "proved" not in get_output("explain", "gcra")
+
+
 # --- several algorithms
 
 
