@@ -1,0 +1,160 @@
+"""Deterministic interleaving of threads: one runs at a time, and a seed decides after which instruction it changes."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from random import Random
+from types import FrameType
+from typing import Any
+
+
+STALL_S = 10.0
+"""Real seconds without progress after which the threads count as stuck."""
+
+NOT_TRACED = ("ratelab.judge.", "threading", "logging", "importlib", "random")
+"""Modules within which no thread is interrupted."""
+
+_active: Interleaving | None = None
+
+_real_lock, _real_rlock = threading.Lock, threading.RLock
+
+
+class Deadlock(Exception):  # noqa: N818  (a word of the field)
+    """Every thread waits for a lock."""
+
+
+class Interleaving:
+    """Runs functions in a thread each, of which one at a time makes progress."""
+
+    def __init__(self, seed: int, share: float) -> None:
+        self._random = Random(seed)
+        self._share = share  # of instructions after which another thread goes on
+        self._turns: list[Any] = []
+        self._runnable: list[int] = []
+        self._current = 0
+        self._failures: list[BaseException] = []
+        self._waiting = 0  # consecutive turns that ended at a lock
+        self._done = _real_lock()
+
+    def run(self, works: list[Callable[[], object]]) -> None:
+        """Run the functions to their ends, and raise the first exception of one; in no thread after a stall."""
+        global _active
+        self._turns = [_real_lock() for _ in works]
+        self._runnable = list(range(len(works)))
+        for lock in (*self._turns, self._done):
+            lock.acquire()
+        threads = [
+            threading.Thread(target=self._run_one, args=(number, work), name=f"judge-{number}", daemon=True)
+            for number, work in enumerate(works)
+        ]
+        for thread in threads:
+            thread.start()
+        _active = self
+        try:
+            self._turns[0].release()
+            if not self._done.acquire(timeout=STALL_S):
+                raise Deadlock("the threads are stuck")
+        finally:
+            _active = None
+        if self._failures:
+            raise self._failures[0]
+
+    def _run_one(self, number: int, work: Callable[[], object]) -> None:
+        self._turns[number].acquire()
+        try:
+            if not self._failures:
+                sys.settrace(self._trace)
+                try:
+                    work()
+                finally:
+                    sys.settrace(None)
+        except BaseException as error:
+            self._failures.append(error)
+        finally:
+            self._runnable.remove(number)
+            if self._runnable:
+                self._pass_on()
+            else:
+                self._done.release()
+
+    def _trace(self, frame: FrameType, event: str, argument: object) -> Any:  # noqa: ARG002  (the signature of settrace)
+        if str(frame.f_globals.get("__name__")).startswith(NOT_TRACED):
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return self._trace_opcode
+
+    def _trace_opcode(self, frame: FrameType, event: str, argument: object) -> Any:  # noqa: ARG002
+        if event == "opcode":
+            self._waiting = 0
+            if self._random.random() < self._share:
+                self.switch()
+        return self._trace_opcode
+
+    def switch(self, is_blocked: bool = False) -> None:
+        """Let another thread go on, chosen at random, and wait for the next turn of this one."""
+        number = self._current
+        if is_blocked:
+            self._waiting += 1
+            if self._waiting > 50 * len(self._turns) or len(self._runnable) == 1:
+                raise Deadlock("every thread waits for a lock")
+        others = [each for each in self._runnable if each != number]
+        if not others:
+            return
+        chosen = self._random.choice(others)
+        self._current = chosen
+        self._turns[chosen].release()
+        self._turns[number].acquire()
+
+    def _pass_on(self) -> None:
+        self._current = self._random.choice(self._runnable)
+        self._turns[self._current].release()
+
+
+class CooperativeLock:
+    """A lock that, while an `Interleaving` runs, passes the turn to another thread instead of blocking."""
+
+    make: Callable[[], Any] = staticmethod(_real_lock)
+
+    def __init__(self) -> None:
+        self._lock = self.make()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Do as `threading.Lock.acquire`; a time-out is over as soon as no other thread can go on."""
+        running = _active
+        if running is None or not threading.current_thread().name.startswith("judge-"):
+            return bool(self._lock.acquire(blocking, timeout))
+        while not self._lock.acquire(False):
+            if not blocking:
+                return False
+            try:
+                running.switch(is_blocked=True)
+            except Deadlock:
+                if timeout >= 0:
+                    return False
+                raise
+        return True
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __getattr__(self, name: str) -> Any:
+        """Return `release`, `locked` and the methods that a condition uses."""
+        return getattr(self._lock, name)
+
+
+class CooperativeRLock(CooperativeLock):
+    """The same for a lock that its owner may acquire again."""
+
+    make = staticmethod(_real_rlock)
+
+
+def install_locks() -> None:
+    """Replace the locks of `threading` for modules that are imported later."""
+    threading.Lock = CooperativeLock  # type: ignore[misc,assignment]
+    threading.RLock = CooperativeRLock  # type: ignore[misc,assignment]

@@ -1,0 +1,72 @@
+"""Promise `due`: the quota that is due is granted.
+
+A new client gets `burst` requests at once, and so does one that has been idle for two periods and a second. A client
+that uses at most seven tenths of the limit is never denied: small bursts, and between them a request every 1.9 or 2
+parts of `period / limit`. The clients of this promise send nothing that a token bucket, an aligned window, a log or a
+counter of two windows may deny. A limiter that lets requests wait may delay them by two periods at most.
+"""
+
+from __future__ import annotations
+
+from ratelab.judge.candidate import Allotment
+from ratelab.judge.fake_clock import NS_PER_S
+from ratelab.judge.timeline import Step, shrink
+from ratelab.judge.trial import Bench, PromiseReport, Trial
+
+ALLOTMENTS = (Allotment(20, 20, 20), Allotment(30, 60, 30), Allotment(12, 100, 12))
+
+ROUNDS = 5
+
+SPACINGS = (19, 20)
+"""Tenths of `period / limit` between two requests."""
+
+_PHASE_NS = 1_234_567_891
+
+
+def check(bench: Bench) -> PromiseReport:
+    """Send requests that every algorithm must admit."""
+    requests = 0
+    for allotment in ALLOTMENTS:
+        idle = 2 * allotment.period * NS_PER_S + NS_PER_S
+        bursts = [Step(k * idle, allotment.burst) for k in range(3)]
+        for phase, steps in [(0, bursts), *((_PHASE_NS, _plan_steady(allotment, spacing)) for spacing in SPACINGS)]:
+            trial = bench.play(allotment, steps, phase)
+            requests += len(trial.hits)
+            if not _is_granted(trial, allotment):
+                return _report_denial(bench, allotment, steps, phase)
+    return PromiseReport(True, {"requests": requests, "granted": requests})
+
+
+def _plan_steady(allotment: Allotment, spacing: int) -> list[Step]:
+    """Return rounds of two periods: a burst of three tenths of the limit, then steady requests."""
+    limit, period = allotment.limit, allotment.period * NS_PER_S
+    steps = []
+    for number in range(ROUNDS):
+        start = number * (2 * period + NS_PER_S)
+        steps.append(Step(start, 3 * limit // 10))
+        gap = spacing * period // (10 * limit)
+        steps += [Step(start + k * gap) for k in range(1, 2 * period // gap)]
+    return steps
+
+
+def _is_granted(trial: Trial, allotment: Allotment) -> bool:
+    latest = 2 * allotment.period * NS_PER_S
+    return all(hit.allowed and hit.done_ns - hit.at_ns <= latest for hit in trial.hits)
+
+
+def _report_denial(bench: Bench, allotment: Allotment, steps: list[Step], phase: int) -> PromiseReport:
+    def fails(steps: list[Step]) -> bool:
+        return not _is_granted(bench.play(allotment, steps, phase), allotment)
+
+    played = bench.play(allotment, steps, phase)
+    trial = bench.play(allotment, shrink(steps, fails), phase)
+    granted = sum(hit.allowed for hit in played.hits)
+    figures = {**allotment._asdict(), "requests": len(played.hits), "granted": granted}
+    denied = next((hit for hit in trial.hits if not hit.allowed), None)
+    if denied is None:
+        reason = f"a request that was due waited for more than {2 * allotment.period} s"
+    else:
+        before = sum(hit.allowed for hit in trial.hits[: trial.hits.index(denied)])
+        after = f"after {before} in {denied.at_ns / NS_PER_S:g} s"
+        reason = f"denied a request {after}, although the limit is {allotment.limit} in {allotment.period} s"
+    return PromiseReport(False, figures, trial.rows, reason, needs_time=denied is None or denied.at_ns > 0)

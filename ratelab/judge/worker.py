@@ -1,0 +1,108 @@
+"""Process that judges one candidate: its time is fake, so it is not the process of the caller."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+from ratelab.errors import InputError
+from ratelab.judge.candidate import Candidate, CandidateError, load_factory
+from ratelab.judge.fake_clock import FakeClock, FakeLoop, Unsuitable, install
+from ratelab.judge.interleaving import install_locks
+from ratelab.judge.promises import CHECKS
+from ratelab.judge.trial import Bench, PromiseReport, Watch
+
+WATCH_INTERVAL_S = 0.1
+
+UNREACHED = "reads the time in a way that cannot be replaced, such as in compiled code"
+
+_REAL = time.monotonic, time.process_time, threading.Event, threading.Event.wait
+
+
+def main() -> None:
+    """Judge the candidate that standard input describes; print a JSON object for each promise."""
+    request = json.loads(sys.stdin.read())
+    output = os.dup(1)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)  # the candidate may print
+    os.dup2(null, 2)
+    try:
+        for message in _judge(request, output):
+            _send(output, message)
+    except BaseException as error:  # of the judge itself
+        _send(output, {"crash": "".join(traceback.format_exception(error))})
+    os._exit(0)  # without the exit handlers and threads of the candidate
+
+
+def _send(output: int, message: dict[str, Any]) -> None:
+    os.write(output, f"{json.dumps(message)}\n".encode())
+
+
+def _judge(request: dict[str, Any], output: int) -> Iterator[dict[str, Any]]:
+    """Yield the results of the promises of a request, each after a message that names the promise."""
+    watch = Watch(_REAL[0], _REAL[1])
+    clock = FakeClock()
+    _start_watching(watch, output, request["hang_s"])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ratelab"]:
+        del sys.modules[name]  # a candidate that uses ratelab imports it again, with the fake clock
+    install(clock)
+    install_locks()
+    loop = FakeLoop(clock)
+    watch.activity, watch.entered_at = "the import", watch.monotonic()
+    try:
+        factory = load_factory(request["factory"])
+    except InputError as error:
+        yield {"bad_target": str(error)}
+        return
+    except Unsuitable:
+        factory = None  # the clock has the reason
+    watch.activity, watch.entered_at = "a hit", None
+    bench = Bench(Candidate(factory, clock, loop), clock, loop, watch, request["store_url"])
+    problem = clock.problem
+    for name in request["promises"]:
+        yield {"started": name}
+        clock.problem = problem
+        yield {"name": name, **_check(name, bench)._asdict()}
+
+
+def _check(name: str, bench: Bench) -> PromiseReport:
+    """Check a promise; a fault of the candidate is its result."""
+    clock = bench.clock
+    reads = clock.reads
+    try:
+        if clock.problem is not None:
+            clock.reject(clock.problem)
+        report = CHECKS[name](bench)
+    except Unsuitable as error:
+        return PromiseReport(None, reason=str(error))
+    except CandidateError as error:
+        return PromiseReport(False, reason=str(error))
+    if report.kept is False and report.needs_time and clock.reads == reads and not bench.candidate.is_async:
+        return PromiseReport(None, reason=UNREACHED)
+    return report
+
+
+def _start_watching(watch: Watch, output: int, hang_s: float) -> None:
+    """Start the thread that ends this process if a call of the candidate takes too long."""
+    _, _, event, wait = _REAL
+    pause = event()
+
+    def look() -> None:
+        while True:
+            wait(pause, WATCH_INTERVAL_S)
+            entered = watch.entered_at
+            if entered is not None and watch.monotonic() - entered > hang_s:
+                _send(output, {"hung": watch.activity})
+                os._exit(0)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()
