@@ -40,7 +40,7 @@ BUILT_IN = ("token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "slid
 HANG_S = 5.0
 """Real seconds after which a call of the candidate counts as hung."""
 
-HANG_AGAIN_S = 2.0
+HANG_AGAIN_S = 1.0
 """The same for a candidate that has hung before."""
 
 SILENCE_S = 60.0

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from math import ceil
+from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
 NS_PER_S = 10**9
@@ -25,6 +26,9 @@ MAX_IO_WAIT_S = 2.0
 
 EXECUTOR_MODULES = ("concurrent.futures.thread", "anyio", "asyncio")
 """Modules whose threads only run work that they are given; the time in them does not matter."""
+
+TIMER_RESOLUTION_S = 1e-7
+"""How early an event loop may call a timer; floats of seconds are coarser than nanoseconds."""
 
 _LOCAL_TIMES = ("localtime", "gmtime", "ctime", "strftime", "asctime")
 
@@ -118,6 +122,8 @@ def install(clock: FakeClock) -> None:
 def _replace_time(clock: FakeClock) -> None:
     clock_ids = {getattr(time, name, None) for name in ("CLOCK_REALTIME", "CLOCK_REALTIME_COARSE", "CLOCK_TAI")}
 
+    clock_info = time.get_clock_info
+
     def read_id(clock_id: int) -> int:
         return clock.read_wall() if clock_id in clock_ids else clock.read_monotonic()
 
@@ -132,6 +138,9 @@ def _replace_time(clock: FakeClock) -> None:
         "clock_gettime_ns": read_id,
         "sleep": clock.sleep,
     }
+    functions["get_clock_info"] = lambda name: SimpleNamespace(
+        **{**vars(clock_info(name)), "resolution": TIMER_RESOLUTION_S}
+    )
     functions |= {name: _with_default(getattr(time, name), clock, name) for name in _LOCAL_TIMES}
     for name, function in functions.items():
         if hasattr(time, name):

@@ -182,6 +182,11 @@ class Excess(NamedTuple):
     window_ns: int
 
     @property
+    def rank(self) -> tuple[float, int]:
+        """The order of windows: by distance from the bound, then by size."""
+        return self.admitted - self.bound, self.admitted
+
+    @property
     def is_above(self) -> bool:
         """Whether more was admitted than the bound allows."""
         return self.admitted > self.bound
@@ -221,6 +226,5 @@ def find_excess(admissions: Sequence[int], bound: Callable[[int], float]) -> Exc
         for last in range(first, len(admissions)):
             window = admissions[last] - start
             found = Excess(last - first + 1, bound(window), window)
-            if found.admitted - found.bound > worst.admitted - worst.bound or worst.admitted == 0:
-                worst = found
+            worst = max(worst, found, key=lambda excess: excess.rank)
     return worst

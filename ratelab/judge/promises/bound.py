@@ -37,7 +37,7 @@ def check(bench: Bench) -> PromiseReport:
             trial = bench.play(allotment, steps, phase)
             requests += len(trial.hits)
             found = find_excess(trial.admissions(), bound)
-            if worst is None or found.admitted - found.bound > worst.admitted - worst.bound:
+            if worst is None or found.rank > worst.rank:
                 worst = found
             if found.is_above:
                 short = shrink(steps, lambda steps, fails=exceeds, phase=phase: fails(steps, phase=phase))  # type: ignore[misc]

@@ -15,7 +15,7 @@ from ratelab.judge.trial import Bench, PromiseReport, Trial
 
 ALLOTMENTS = (Allotment(20, 20, 20), Allotment(30, 60, 30), Allotment(12, 100, 12))
 
-ROUNDS = 5
+ROUNDS = 8
 
 SPACINGS = (19, 20)
 """Tenths of `period / limit` between two requests."""
@@ -38,15 +38,11 @@ def check(bench: Bench) -> PromiseReport:
 
 
 def _plan_steady(allotment: Allotment, spacing: int) -> list[Step]:
-    """Return rounds of two periods: a burst of three tenths of the limit, then steady requests."""
+    """Return evenly spaced requests, of which one in two periods is a burst of three tenths of the limit."""
     limit, period = allotment.limit, allotment.period * NS_PER_S
-    steps = []
-    for number in range(ROUNDS):
-        start = number * (2 * period + NS_PER_S)
-        steps.append(Step(start, 3 * limit // 10))
-        gap = spacing * period // (10 * limit)
-        steps += [Step(start + k * gap) for k in range(1, 2 * period // gap)]
-    return steps
+    gap = spacing * period // (10 * limit)
+    per_round = 2 * period // gap
+    return [Step(k * gap, 3 * limit // 10 if k % per_round == 0 else 1) for k in range(ROUNDS * per_round)]
 
 
 def _is_granted(trial: Trial, allotment: Allotment) -> bool:
