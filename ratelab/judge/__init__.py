@@ -95,7 +95,7 @@ def judge(
     hang_s = HANG_S
     while rest := [name for name in names if name not in results]:
         current = None
-        request = {"factory": factory, "promises": rest, "store_url": None, "hang_s": hang_s, "on_store": on_store}
+        request = {"factory": factory, "promises": rest, "on_store": on_store, "hang_s": hang_s}
         for message in _run_worker(request):
             if "started" in message:
                 current = message["started"]

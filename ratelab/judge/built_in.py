@@ -47,7 +47,9 @@ class BuiltIn:
         from ratelab.stores.valkey import ValkeyLimiter
 
         quota = _make_quota(limit, period, burst)
-        return _adapt(ValkeyLimiter(url, self._algorithm, quota, deadline=DEADLINE_S).hit)
+        shared = self._stores.get(url, url)  # limiters may share connections
+        limiter = ValkeyLimiter(shared, self._algorithm, quota, deadline=DEADLINE_S)
+        return _adapt(self._stores.setdefault(url, limiter) and limiter.hit)
 
 
 def _make_quota(limit: int, period: float, burst: int) -> Quota:

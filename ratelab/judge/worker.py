@@ -8,7 +8,9 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 from ratelab.errors import InputError
@@ -16,6 +18,7 @@ from ratelab.judge.candidate import Candidate, CandidateError, load_factory
 from ratelab.judge.fake_clock import FakeClock, FakeLoop, Unsuitable, install
 from ratelab.judge.interleaving import install_locks
 from ratelab.judge.promises import CHECKS
+from ratelab.judge.store_server import NoStore, run_store_server
 from ratelab.judge.trial import Bench, PromiseReport, Watch
 
 WATCH_INTERVAL_S = 0.1
@@ -49,6 +52,7 @@ def _judge(request: dict[str, Any], output: int) -> Iterator[dict[str, Any]]:
     watch = Watch(_REAL[0], _REAL[1])
     clock = FakeClock()
     _start_watching(watch, output, request["hang_s"])
+    warnings.simplefilter("ignore")
     for name in [name for name in sys.modules if name.partition(".")[0] == "ratelab"]:
         del sys.modules[name]  # a candidate that uses ratelab imports it again, with the fake clock
     install(clock)
@@ -63,12 +67,27 @@ def _judge(request: dict[str, Any], output: int) -> Iterator[dict[str, Any]]:
     except Unsuitable:
         factory = None  # the clock has the reason
     watch.activity, watch.entered_at = "a hit", None
-    bench = Bench(Candidate(factory, clock, loop), clock, loop, watch, request["store_url"])
-    problem = clock.problem
-    for name in request["promises"]:
-        yield {"started": name}
-        clock.problem = problem
-        yield {"name": name, **_check(name, bench)._asdict()}
+    bench = Bench(Candidate(factory, clock, loop), clock, loop, watch)
+    with ExitStack() as stack:
+        if request["on_store"]:
+            try:
+                bench.store_url = _start_store(factory, request["factory"], clock, stack)
+            except (InputError, NoStore) as error:
+                yield {"bad_target": str(error)}
+                return
+            bench.may_wait = True
+        problem = clock.problem
+        for name in request["promises"]:
+            yield {"started": name}
+            clock.problem = problem
+            yield {"name": name, **_check(name, bench)._asdict()}
+
+
+def _start_store(factory: Any, target: str, clock: FakeClock, stack: ExitStack) -> str:
+    """Start the store on which all limiters are created, and return its URL."""
+    if not hasattr(factory, "store"):
+        raise InputError(f"{target} has no store: add FACTORY.store(url, limit, period, burst), or omit --on-store")
+    return stack.enter_context(run_store_server(clock)).url
 
 
 def _check(name: str, bench: Bench) -> PromiseReport:
