@@ -30,7 +30,8 @@ MAY_SEE = {
     "documents": {"errors", "quota", "algorithms"},
     "policies": {"errors", "quota", "limiter", "algorithms", "documents"},
     "lab": {"errors", "quota", "limiter", "algorithms", "documents", "policies", "http"},
-    "report": {"errors", "quota", "limiter", "algorithms", "policies", "lab"},
+    "report": {"errors", "quota", "limiter", "algorithms", "policies", "lab", "judge"},
+    "judge": {"", "errors", "quota", "limiter", "algorithms", "stores"},
     "prove": {"errors", "quota", "limiter", "algorithms", "lab"},
     "learn": {"errors", "quota", "limiter", "algorithms", "lab", "report", "prove"},
     "http": {"errors", "clock", "limiter", "quota", "algorithms", "stores", "policies"},
@@ -43,7 +44,7 @@ MAY_SEE = {
     "pacing": {"errors", "clock", "quota", "limiter", "stores", "http"},
     "verify": {"errors", "quota", "limiter", "algorithms", "policies", "lab", "report", "http"},
     "cli": {"", "errors", "quota", "limiter", "algorithms", "stores", "policies"}
-    | {"lab", "learn", "prove", "verify", "report", "http"},
+    | {"lab", "learn", "judge", "prove", "verify", "report", "http"},
     "__init__": {"errors", "quota", "limiter", "clock", "algorithms", "stores", "calls"},
     "__main__": {"cli", "errors"},
 }

@@ -38,6 +38,7 @@ COMMANDS = {
     "policies": "Check a policy file and print its limits in words.",
     "keys": "List the most limited clients of a service; show or reset one.",
     "verify": "Compare a live endpoint with the simulation.",
+    "judge": "Check the promises of any limiter on a fake clock.",
     "algorithms": "List the algorithms: meaning, state and guarantee.",
     "explain": "Explain an algorithm: idea, source and a worked example.",
     "prove": "Prove or refute the promises of an algorithm for all times.",

@@ -17,6 +17,9 @@ DAY_NS = 86_400 * NS_PER_S
 TOLERANCE_NS = NS_PER_S // 2000
 """Half a millisecond, by which times of a candidate may be wrong: it may round them to whole milliseconds."""
 
+STORE_TOLERANCE_NS = 3 * TOLERANCE_NS
+"""The same on a store: a key of Redis expires a millisecond after the time that `PTTL` returns."""
+
 
 class PromiseReport(NamedTuple):
     """The result of one promise."""
@@ -55,6 +58,11 @@ class Bench:
     may_wait: bool = False
     """Whether the candidate may wait in real time, as for a store."""
     trials: int = 0
+
+    @property
+    def tolerance_ns(self) -> int:
+        """By how much the times of the candidate may be wrong."""
+        return TOLERANCE_NS if self.store_url is None else STORE_TOLERANCE_NS
 
     def start(self, allotment: Allotment, phase_ns: int = 0) -> Trial:
         """Return a trial of a new limiter, `phase_ns` after a time at which all aligned windows start."""

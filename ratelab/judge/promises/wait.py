@@ -1,6 +1,7 @@
 """Promise `wait`: the announced wait suffices, and is tight.
 
-A client that is denied, waits `retry_after` seconds and half a millisecond, and hits again is admitted. The announced
+A client that is denied, waits `retry_after` seconds and half a millisecond, and hits again is admitted; on a store, it
+waits a millisecond longer, as keys of Redis live that much longer than `PTTL` says. The announced
 wait exceeds the shortest wait after which the client would have been admitted by at most one second, as if it were
 rounded up to whole seconds, or by one percent of the period if that is more. The promise does not apply to a candidate
 that announces no wait, or denies nothing.
@@ -15,7 +16,7 @@ from random import Random
 from ratelab.judge.candidate import Allotment
 from ratelab.judge.fake_clock import NS_PER_S
 from ratelab.judge.timeline import Hit, Step, shrink
-from ratelab.judge.trial import TOLERANCE_NS, Bench, PromiseReport, Trial
+from ratelab.judge.trial import Bench, PromiseReport, Trial
 
 ALLOTMENTS = (Allotment(5, 10, 5), Allotment(5, 100, 5), Allotment(10, 1, 10), Allotment(1, 60, 1))
 
@@ -77,7 +78,7 @@ def _suffices(trial: Trial, denial: Hit) -> bool:
     assert denial.retry_after is not None  # noqa: S101  (the caller has looked)
     if denial.retry_after > 10**6:
         return True
-    trial.move_to(denial.done_ns + ceil(max(0, denial.retry_after) * NS_PER_S) + TOLERANCE_NS)
+    trial.move_to(denial.done_ns + ceil(max(0, denial.retry_after) * NS_PER_S) + trial.bench.tolerance_ns)
     return trial.hit().allowed
 
 
@@ -94,17 +95,17 @@ def _is_tight(bench: Bench, case: Case, history: Sequence[Step], announced: floa
     allotment, _ = case
     if announced > MAX_PERIODS * allotment.period:
         return False
-    early = int(announced * NS_PER_S) - _allowance_ns(allotment) - TOLERANCE_NS
+    early = int(announced * NS_PER_S) - _allowance_ns(allotment) - bench.tolerance_ns
     return early <= 0 or not _hit_early(bench, case, history, early).hits[-1].allowed
 
 
 def _measure_excess(bench: Bench, case: Case, history: Sequence[Step], announced: float) -> float:
     """Return by how many seconds the announced wait exceeds the shortest one, to a millisecond."""
-    high = ceil(max(0, announced) * NS_PER_S) + TOLERANCE_NS
-    low = max(0, high - _allowance_ns(case[0]) - 2 * TOLERANCE_NS)
+    high = ceil(max(0, announced) * NS_PER_S) + bench.tolerance_ns
+    low = max(0, high - _allowance_ns(case[0]) - 2 * bench.tolerance_ns)
     if low == 0 and _hit_early(bench, case, history, 0).hits[-1].allowed:
         return announced
-    while high - low > TOLERANCE_NS:
+    while high - low > bench.tolerance_ns:
         middle = (low + high) // 2
         if _hit_early(bench, case, history, middle).hits[-1].allowed:
             high = middle
