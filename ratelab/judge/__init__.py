@@ -43,7 +43,7 @@ HANG_S = 5.0
 HANG_AGAIN_S = 1.0
 """The same for a candidate that has hung before."""
 
-SILENCE_S = 60.0
+SILENCE_S = 120.0
 """Real seconds after which a process that reports nothing is ended."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from collections.abc import Callable
@@ -9,9 +10,14 @@ from random import Random
 from types import FrameType
 from typing import Any
 
+from ratelab.judge.fake_clock import Unsuitable
 
-STALL_S = 10.0
-"""Real seconds without progress after which the threads count as stuck."""
+
+STALL_S = 0.1
+"""Real seconds without progress after which the running thread counts as blocked, and another one goes on, too."""
+
+MAX_STALLS = 30
+"""Stalls after which the threads wait for something that cannot be scheduled."""
 
 NOT_TRACED = ("ratelab.judge.", "threading", "logging", "importlib", "random")
 """Modules within which no thread is interrupted."""
@@ -34,6 +40,8 @@ class Interleaving:
         self._turns: list[Any] = []
         self._runnable: list[int] = []
         self._current = 0
+        self._steps = 0  # instructions so far
+        self._numbers: dict[int, int] = {}  # of threads, by their identifiers
         self._failures: list[BaseException] = []
         self._waiting = 0  # consecutive turns that ended at a lock
         self._done = _real_lock()
@@ -54,15 +62,32 @@ class Interleaving:
         _active = self
         try:
             self._turns[0].release()
-            if not self._done.acquire(timeout=STALL_S):
-                raise Deadlock("the threads are stuck")
+            self._wait_for_end()
         finally:
             _active = None
         if self._failures:
             raise self._failures[0]
 
+    def _wait_for_end(self) -> None:
+        """Wait until all threads have ended, and let another one go on if the running one waits for something else."""
+        steps, stalls = -1, 0
+        while not self._done.acquire(timeout=STALL_S):
+            has_stalled, steps = steps == self._steps, self._steps
+            stalls += has_stalled
+            if stalls > MAX_STALLS:
+                raise Unsuitable("its threads wait for something that the judge cannot schedule")
+            others = [each for each in self._runnable if each != self._current]
+            if has_stalled and others:
+                self._current = self._random.choice(others)
+                self._wake(self._current)
+
+    def _wake(self, number: int) -> None:
+        if self._turns[number].locked():
+            self._turns[number].release()
+
     def _run_one(self, number: int, work: Callable[[], object]) -> None:
         self._turns[number].acquire()
+        self._numbers[threading.get_ident()] = number
         try:
             if not self._failures:
                 sys.settrace(self._trace)
@@ -89,13 +114,17 @@ class Interleaving:
     def _trace_opcode(self, frame: FrameType, event: str, argument: object) -> Any:  # noqa: ARG002
         if event == "opcode":
             self._waiting = 0
+            self._steps += 1
+            number = self._numbers[threading.get_ident()]
+            while self._current != number:  # after it was blocked
+                self._turns[number].acquire()
             if self._random.random() < self._share:
                 self.switch()
         return self._trace_opcode
 
     def switch(self, is_blocked: bool = False) -> None:
         """Let another thread go on, chosen at random, and wait for the next turn of this one."""
-        number = self._current
+        number = self._numbers[threading.get_ident()]
         if is_blocked:
             self._waiting += 1
             if self._waiting > 50 * len(self._turns) or len(self._runnable) == 1:
@@ -105,12 +134,12 @@ class Interleaving:
             return
         chosen = self._random.choice(others)
         self._current = chosen
-        self._turns[chosen].release()
+        self._wake(chosen)
         self._turns[number].acquire()
 
     def _pass_on(self) -> None:
         self._current = self._random.choice(self._runnable)
-        self._turns[self._current].release()
+        self._wake(self._current)
 
 
 class CooperativeLock:
@@ -158,3 +187,5 @@ def install_locks() -> None:
     """Replace the locks of `threading` for modules that are imported later."""
     threading.Lock = CooperativeLock  # type: ignore[misc,assignment]
     threading.RLock = CooperativeRLock  # type: ignore[misc,assignment]
+    if hasattr(functools, "RLock"):
+        functools.RLock = CooperativeRLock  # of `cached_property`, before Python 3.12

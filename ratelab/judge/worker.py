@@ -19,9 +19,13 @@ from ratelab.judge.fake_clock import FakeClock, FakeLoop, Unsuitable, install
 from ratelab.judge.interleaving import install_locks
 from ratelab.judge.promises import CHECKS
 from ratelab.judge.store_server import NoStore, run_store_server
+from ratelab.judge.timeline import CLIENT, Hit, Row, list_rows
 from ratelab.judge.trial import Bench, PromiseReport, Watch
 
 WATCH_INTERVAL_S = 0.1
+
+MAX_ROWS = 9
+"""Rows before an exception."""
 
 UNREACHED = "reads the time in a way that cannot be replaced, such as in compiled code"
 
@@ -101,11 +105,20 @@ def _check(name: str, bench: Bench) -> PromiseReport:
     except Unsuitable as error:
         return PromiseReport(None, reason=str(error))
     except CandidateError as error:
-        return PromiseReport(False, reason=str(error))
+        return PromiseReport(False, timeline=_list_last_rows(bench, str(error)), reason=str(error))
     may_follow = clock.reads > reads or bench.candidate.is_async or bench.may_wait
     if report.kept is False and report.needs_time and not may_follow:
         return PromiseReport(None, reason=UNREACHED)
     return report
+
+
+def _list_last_rows(bench: Bench, error: str) -> list[Row]:
+    """Return the last rows of the latest trial, and the hit that ended it."""
+    trial = bench.latest
+    if trial is None:
+        return []
+    failed = Hit(trial.now_ns, trial.now_ns, CLIENT, False, None, error)
+    return [*trial.rows[-MAX_ROWS:], *list_rows([failed])]
 
 
 def _start_watching(watch: Watch, output: int, hang_s: float) -> None:

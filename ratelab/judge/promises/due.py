@@ -55,7 +55,8 @@ def _report_denial(bench: Bench, allotment: Allotment, steps: list[Step], phase:
         return not _is_granted(bench.play(allotment, steps, phase), allotment)
 
     played = bench.play(allotment, steps, phase)
-    trial = bench.play(allotment, shrink(steps, fails), phase)
+    first = next((hit.at_ns for hit in played.hits if not hit.allowed), steps[-1].at_ns)
+    trial = bench.play(allotment, shrink([step for step in steps if step.at_ns <= first], fails), phase)
     granted = sum(hit.allowed for hit in played.hits)
     figures = {**allotment._asdict(), "requests": len(played.hits), "granted": granted}
     denied = next((hit for hit in trial.hits if not hit.allowed), None)
@@ -65,4 +66,4 @@ def _report_denial(bench: Bench, allotment: Allotment, steps: list[Step], phase:
         before = sum(hit.allowed for hit in trial.hits[: trial.hits.index(denied)])
         after = f"after {before} in {denied.at_ns / NS_PER_S:g} s"
         reason = f"denied a request {after}, although the limit is {allotment.limit} in {allotment.period} s"
-    return PromiseReport(False, figures, trial.rows, reason, needs_time=denied is None or denied.at_ns > 0)
+    return PromiseReport(False, figures, trial.rows, reason, needs_time=denied is None or first > 0)

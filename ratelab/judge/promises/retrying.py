@@ -33,7 +33,7 @@ def check(bench: Bench) -> PromiseReport:
             if denied > latest:
                 figures = {**allotment._asdict(), "every": gap / NS_PER_S, "denied_for": denied / NS_PER_S}
                 reason = f"denied a client that retried every {gap / NS_PER_S:g} s for {denied / NS_PER_S:g} s"
-                return PromiseReport(False, figures, trial.rows, reason, needs_time=True)
+                return PromiseReport(False, figures, trial.rows, reason, needs_time=bool(trial.admissions()))
     return PromiseReport(True, {"denied_for": longest / NS_PER_S})
 
 
