@@ -103,8 +103,8 @@ def judge(
             elif "name" in message:
                 results[message["name"]] = _make_promise(message)
             elif "hung" in message and current is not None:
+                reason = f"{message['hung']} hangs: it has not returned within {hang_s:g} s"
                 hang_s = HANG_AGAIN_S
-                reason = f"{message['hung']} has not returned within {HANG_S:g} s"
                 results[current] = Promise(current, False, {}, [], reason)
             elif "ended" in message and current is not None and current not in results:
                 results[current] = Promise(current, False, {}, [], f"ended its process with status {message['ended']}")

@@ -33,7 +33,7 @@ TIMER_RESOLUTION_S = 1e-7
 _LOCAL_TIMES = ("localtime", "gmtime", "ctime", "strftime", "asctime")
 
 
-class Unsuitable(BaseException):  # noqa: N818  (must pass an `except Exception` of the candidate)
+class Unsuitable(BaseException):
     """A candidate does something that a fake clock cannot follow; the message states it."""
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from ratelab.judge.fake_clock import Unsuitable
 
-
 STALL_S = 0.1
 """Real seconds without progress after which the running thread counts as blocked, and another one goes on, too."""
 
@@ -40,7 +39,8 @@ class Interleaving:
         self._turns: list[Any] = []
         self._runnable: list[int] = []
         self._current = 0
-        self._steps = 0  # instructions so far
+        self.steps = 0
+        """The number of instructions so far."""
         self._numbers: dict[int, int] = {}  # of threads, by their identifiers
         self._failures: list[BaseException] = []
         self._waiting = 0  # consecutive turns that ended at a lock
@@ -72,7 +72,7 @@ class Interleaving:
         """Wait until all threads have ended, and let another one go on if the running one waits for something else."""
         steps, stalls = -1, 0
         while not self._done.acquire(timeout=STALL_S):
-            has_stalled, steps = steps == self._steps, self._steps
+            has_stalled, steps = steps == self.steps, self.steps
             stalls += has_stalled
             if stalls > MAX_STALLS:
                 raise Unsuitable("its threads wait for something that the judge cannot schedule")
@@ -114,7 +114,7 @@ class Interleaving:
     def _trace_opcode(self, frame: FrameType, event: str, argument: object) -> Any:  # noqa: ARG002
         if event == "opcode":
             self._waiting = 0
-            self._steps += 1
+            self.steps += 1
             number = self._numbers[threading.get_ident()]
             while self._current != number:  # after it was blocked
                 self._turns[number].acquire()

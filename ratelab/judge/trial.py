@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ratelab.judge.candidate import Allotment, Answer, Candidate
 from ratelab.judge.fake_clock import NS_PER_S, FakeClock, FakeLoop
 from ratelab.judge.timeline import CLIENT, Hit, Row, Step, list_rows
+from ratelab.judge.watch import Watch
 
 DAY_NS = 86_400 * NS_PER_S
 """The time between the starts of two trials: a multiple of all periods, so that aligned windows start alike."""
@@ -34,17 +35,6 @@ class PromiseReport(NamedTuple):
     """Whether a candidate with a clock that never moves would break the promise in this way, too."""
 
 
-class Watch:
-    """The call of the candidate that runs, for the thread that looks for one that hangs or sleeps."""
-
-    def __init__(self, monotonic: Callable[[], float], cpu: Callable[[], float]) -> None:
-        self.monotonic = monotonic
-        self.cpu = cpu
-        self.entered_at: float | None = None
-        self.limit_s = 0.0
-        self.activity = "a hit"
-
-
 @dataclass
 class Bench:
     """A candidate with its clock: makes trials, each of which starts a day after the one before it."""
@@ -55,11 +45,7 @@ class Bench:
     watch: Watch
     store_url: str | None = None
     """The URL of the store on which all limiters are created; None for those in memory."""
-    may_wait: bool = False
-    """Whether the candidate may wait in real time, as for a store."""
     trials: int = 0
-    sleeps: int = 0
-    """Calls that have slept in real time."""
     latest: Trial | None = None
     """The latest trial, for the report of an exception."""
 
@@ -83,10 +69,11 @@ class Bench:
         self.trials += 1
         self.latest = None
         self.loop.cancel_tasks()
+        self.watch.mark()
         self.clock.wall_offset_ns = 0
         start = (self.clock.now_ns // DAY_NS + 2) * DAY_NS + phase_ns
         self.clock.move_to(start)
-        self.latest = Trial(self, self._watched(create), start, f"-{self.trials}")
+        self.latest = Trial(self, self.call(create), start, f"-{self.trials}")
         return self.latest
 
     def play(self, allotment: Allotment, steps: Iterable[Step], phase_ns: int = 0) -> Trial:
@@ -95,30 +82,13 @@ class Bench:
         trial.play(steps)
         return trial
 
-    def call(self, work: Callable[[], Any]) -> Any:
+    def call(self, work: Callable[[], Any], patience: float = 1.0) -> Any:
         """Call `work`, which calls the candidate, and report it if it hangs or sleeps in real time."""
-        return self._watched(work)
-
-    def _watched(self, work: Callable[[], Any]) -> Any:
-        watch = self.watch
-        watch.entered_at, cpu = watch.monotonic(), watch.cpu()
         try:
-            return work()
+            return self.watch.run(work, patience)
         finally:
-            seconds = watch.monotonic() - watch.entered_at
-            watch.entered_at = None
-            if not self.may_wait and seconds > SLEEP_LIMIT_S and watch.cpu() - cpu < seconds * MAX_CPU_SHARE:
-                self.sleeps += 1
-            if self.sleeps >= MIN_SLEEPS:
+            if self.watch.has_slept:
                 self.clock.reject("sleeps in real time, which a fake clock cannot shorten")
-
-
-SLEEP_LIMIT_S = 0.3
-MAX_CPU_SHARE = 0.1
-"""A call that takes longer than this many real seconds, and less than this share of a processor, has slept."""
-
-MIN_SLEEPS = 2
-"""A single such call may be that of a busy machine."""
 
 
 @dataclass

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
-import time
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -20,16 +18,16 @@ from ratelab.judge.interleaving import install_locks
 from ratelab.judge.promises import CHECKS
 from ratelab.judge.store_server import NoStore, run_store_server
 from ratelab.judge.timeline import CLIENT, Hit, Row, list_rows
-from ratelab.judge.trial import Bench, PromiseReport, Watch
+from ratelab.judge.trial import Bench, PromiseReport
+from ratelab.judge.watch import Watch
 
-WATCH_INTERVAL_S = 0.1
+IMPORT_PATIENCE = 4
+"""How much longer than a hit an import may take."""
 
 MAX_ROWS = 9
 """Rows before an exception."""
 
 UNREACHED = "reads the time in a way that cannot be replaced, such as in compiled code"
-
-_REAL = time.monotonic, time.process_time, threading.Event, threading.Event.wait
 
 
 def main() -> None:
@@ -53,7 +51,7 @@ def _send(output: int, message: dict[str, Any]) -> None:
 
 def _judge(request: dict[str, Any], output: int) -> Iterator[dict[str, Any]]:
     """Yield the results of the promises of a request, each after a message that names the promise."""
-    watch = Watch(_REAL[0], _REAL[1])
+    watch = Watch()
     clock = FakeClock()
     _start_watching(watch, output, request["hang_s"])
     warnings.simplefilter("ignore")
@@ -62,15 +60,15 @@ def _judge(request: dict[str, Any], output: int) -> Iterator[dict[str, Any]]:
     install(clock)
     install_locks()
     loop = FakeLoop(clock)
-    watch.activity, watch.entered_at = "the import", watch.monotonic()
+    watch.activity, factory = "the import", None
     try:
-        factory = load_factory(request["factory"])
+        factory = watch.run(lambda: load_factory(request["factory"]), IMPORT_PATIENCE)
     except InputError as error:
         yield {"bad_target": str(error)}
         return
     except Unsuitable:
-        factory = None  # the clock has the reason
-    watch.activity, watch.entered_at = "a hit", None
+        pass  # the clock has the reason
+    watch.activity = "a hit"
     bench = Bench(Candidate(factory, clock, loop), clock, loop, watch)
     with ExitStack() as stack:
         if request["on_store"]:
@@ -79,7 +77,7 @@ def _judge(request: dict[str, Any], output: int) -> Iterator[dict[str, Any]]:
             except (InputError, NoStore) as error:
                 yield {"bad_target": str(error)}
                 return
-            bench.may_wait = True
+            watch.may_wait = True
         problem = clock.problem
         for name in request["promises"]:
             yield {"started": name}
@@ -106,7 +104,7 @@ def _check(name: str, bench: Bench) -> PromiseReport:
         return PromiseReport(None, reason=str(error))
     except CandidateError as error:
         return PromiseReport(False, timeline=_list_last_rows(bench, str(error)), reason=str(error))
-    may_follow = clock.reads > reads or bench.candidate.is_async or bench.may_wait
+    may_follow = clock.reads > reads or bench.candidate.is_async or bench.watch.may_wait
     if report.kept is False and report.needs_time and not may_follow:
         return PromiseReport(None, reason=UNREACHED)
     return report
@@ -122,19 +120,13 @@ def _list_last_rows(bench: Bench, error: str) -> list[Row]:
 
 
 def _start_watching(watch: Watch, output: int, hang_s: float) -> None:
-    """Start the thread that ends this process if a call of the candidate takes too long."""
-    _, _, event, wait = _REAL
-    pause = event()
+    """End this process if a call of the candidate takes too long."""
 
-    def look() -> None:
-        while True:
-            wait(pause, WATCH_INTERVAL_S)
-            entered = watch.entered_at
-            if entered is not None and watch.monotonic() - entered > hang_s:
-                _send(output, {"hung": watch.activity})
-                os._exit(0)
+    def report() -> None:
+        _send(output, {"hung": watch.activity})
+        os._exit(0)
 
-    threading.Thread(target=look, daemon=True).start()
+    watch.start(hang_s, report)
 
 
 if __name__ == "__main__":

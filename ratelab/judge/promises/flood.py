@@ -1,10 +1,11 @@
 """Promise `flood`: a flood of names frees no exhausted key, and memory stays bounded.
 
-While a client is denied, 20,000 other names send a request each, at the same instant; the client is still denied. Then
-a further flood of as many new names follows every day, five in all. The names of earlier days are idle and fully replenished, so their states must be released in time: with the last flood, the candidate holds at
-most nine tenths of the memory that states of all names would take. A store may expire keys instead of releasing memory
-of this process, so there only the first part is measured. There, and for a candidate that takes more than a quarter of
-a millisecond for a hit, a flood has 2,000 names.
+While a client is denied, 20,000 other names send a request each, at the same instant; the client is still denied.
+Then a further flood of as many new names follows every day, five in all. The names of earlier days are idle and fully
+replenished, so their states must be released in time: with the last flood, the candidate holds at most nine tenths of
+the memory that states of all names would take. A store may expire keys instead of releasing memory of this process, so
+there only the first part is measured. There, and for a candidate that takes more than a quarter of a millisecond for a
+hit, a flood has 2,000 names.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ def check(bench: Bench) -> PromiseReport:
     """Exhaust a key, send a flood, and hit the key again; then measure the memory of later floods."""
     trial = bench.start(ALLOTMENT, NS_PER_S)
     denial = trial.hit_until_denied(2 * ALLOTMENT.limit)
-    cpu_s = bench.watch.cpu()
+    cpu_s = bench.watch.read_cpu()
     _flood(trial.hit_names, WARM_UP_NAMES, "warm-up")
-    is_slow = bench.watch.cpu() - cpu_s > MAX_WARM_UP_S
+    is_slow = bench.watch.read_cpu() - cpu_s > MAX_WARM_UP_S
     names = FEWER_NAMES if is_slow or bench.store_url is not None else NAMES
     blocks = [_count_blocks()]
     flood_at = trial.now_ns

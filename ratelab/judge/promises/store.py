@@ -37,15 +37,15 @@ def check(bench: Bench) -> PromiseReport:
     """Drop and stall replies, close connections, and restart the server."""
     if not hasattr(bench.candidate.factory, "store"):
         return PromiseReport(None, reason="has no store")
-    usual = bench.clock.on_change, bench.may_wait
-    bench.may_wait = True
+    usual = bench.clock.on_change, bench.watch.may_wait
+    bench.watch.may_wait = True
     try:
         with run_store_server(bench.clock) as server, closing(FailingProxy(server.port)) as proxy:
             return _check(bench, server, proxy)
     except NoStore as error:
         return PromiseReport(None, reason=str(error))
     finally:
-        bench.clock.on_change, bench.may_wait = usual
+        bench.clock.on_change, bench.watch.may_wait = usual
 
 
 def _check(bench: Bench, server: StoreServer, proxy: FailingProxy) -> PromiseReport:
@@ -107,9 +107,7 @@ def _fail_reply(trial: Trial, proxy: FailingProxy, fault: Fault, number: int, qu
     return None
 
 
-def _fail_wholly(
-    start: Callable[[], Trial], server: StoreServer, proxy: FailingProxy, quota: int
-) -> PromiseReport:
+def _fail_wholly(start: Callable[[], Trial], server: StoreServer, proxy: FailingProxy, quota: int) -> PromiseReport:
     """Hit an exhausted client while the store is down, then restart the store."""
     trial = start()
     _count_rest(trial)
