@@ -38,7 +38,7 @@ class Unsuitable(BaseException):
 
 
 class FakeClock:
-    """A monotonic clock and a wall clock, which is `wall_offset_ns` ahead of it; both move only when they are told."""
+    """A monotonic clock and a wall clock, which is `wall_offset_ns` ahead of it; both stand still until they are moved."""
 
     def __init__(self) -> None:
         self.now_ns = 0

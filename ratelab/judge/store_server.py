@@ -27,7 +27,7 @@ _wait = Event.wait  # in real time
 
 
 class NoStore(Exception):  # noqa: N818  (a result, not an error)
-    """There is no server with a fake clock on this machine; the message states what is missing."""
+    """There is no server with a fake clock on this machine; the message names the missing part."""
 
 
 def find_faketime() -> Path:
@@ -100,7 +100,7 @@ def _find_free_port() -> int:
 
 
 class FailingProxy:
-    """A proxy in front of a server, which passes everything until it is told to fail."""
+    """A proxy in front of a server, which passes everything until `fail` or `go_down`."""
 
     def __init__(self, port: int) -> None:
         self._port = port

@@ -15,7 +15,7 @@ MAX_SHRINKING_TRIALS = 120
 
 
 class Step(NamedTuple):
-    """What a timeline does at `at_ns` nanoseconds after its start: set the clock back, then hit."""
+    """An action `at_ns` nanoseconds after the start of a timeline: set the clock back, then hit."""
 
     at_ns: int
     count: int = 1

@@ -25,7 +25,7 @@ _COLORS = {True: "red", False: "brightgreen"}
 """Of the badge, by whether a promise is broken."""
 
 _FIGURES = {
-    "bound": "at most {admitted} admitted in {window:.4g} s; the bound is {bound:g}",
+    "bound": "at most {admitted} admitted in {span}; the bound is {bound:g}",
     "due": "{granted:,} of {requests:,} requests granted",
     "wait": "sufficient after {denials} denials; up to {excess:g} s too long",
     "retrying": "denied for {denied_for:g} s at most",
@@ -42,7 +42,9 @@ ROW_HEADERS = ("at", "client", "hits", "allowed", "retry after", "")
 
 def describe_promise(promise: Promise) -> str:
     """Return the finding on a promise as a phrase."""
-    return promise.reason or _FIGURES[promise.name].format_map(promise.figures)
+    window = promise.figures.get("window")
+    span = f"{window:.4g} s" if window else "one instant"
+    return promise.reason or _FIGURES[promise.name].format_map({**promise.figures, "span": span})
 
 
 def summarize_judgement(judgement: Judgement) -> str:

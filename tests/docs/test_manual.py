@@ -37,10 +37,10 @@ LIVE = ("serve", "verify", "watch", "keys")
 OMITTED = ("--html", "charts/", "mostly-quiet", "big.log", "--format recording")
 """Parts of commands that take long or need a recording; only their options are checked here."""
 
-LONG_PAGES = {"README.md", "ratelab/docs/policies.md", "ratelab/docs/tune.md"}
+LONG_PAGES = {"README.md", "ratelab/docs/judge.md", "ratelab/docs/policies.md", "ratelab/docs/tune.md"}
 """Pages whose sessions only the slow run executes."""
 
-SLOW = ("--plot", "drill", "scenarios/*.yaml", "retry-storm")
+SLOW = ("--plot", "drill", "scenarios/*.yaml", "retry-storm", "judge")
 """Parts of commands that only the slow run executes."""
 
 RUN = [one for one in commands() if one.arguments[0] not in LIVE and not any(part in one.text for part in OMITTED)]

@@ -127,6 +127,7 @@ def fill_workspace(folder: Path) -> None:
     (folder / "scenarios").symlink_to(ROOT / "scenarios")
     (folder / "cooldown.py").write_text(block("python", "class Cooldown"), encoding="utf-8")
     (folder / "hasty.py").write_text(block("python", "class Hasty"), encoding="utf-8")
+    (folder / "adapter.py").write_text(block("python", "def factory(limit, period, burst)"), encoding="utf-8")
     for name, part in (("policies.yaml", "name: global"), ("llm.yaml", "name: output")):
         (folder / name).write_text(block("yaml", part), encoding="utf-8")
     sample = command_of("", "ratelab sample access.log --lines 300 --clients 10 --rate 10/s")

@@ -146,7 +146,7 @@ def _report(bench: Bench, case: Case, history: list[Step], fails: object) -> Pro
     assert callable(fails)  # noqa: S101  (one of the two above)
     short = shrink(history, lambda steps: bool(fails(bench, case, steps)))
     allotment, _ = case
-    trial, denial = _deny(bench, case, short)
+    _, denial = _deny(bench, case, short)
     assert denial is not None  # noqa: S101  (the timeline fails)
     assert denial.retry_after is not None  # noqa: S101
     announced = denial.retry_after
@@ -155,6 +155,8 @@ def _report(bench: Bench, case: Case, history: list[Step], fails: object) -> Pro
     shortest = None if shortest_ns is None else round(shortest_ns / NS_PER_S, 3)
     figures = {**allotment._asdict(), "announced": None if announced == inf else announced, "shortest": shortest}
     if fails is _is_short:
+        trial, denial = _deny(bench, case, short)
+        assert denial is not None  # noqa: S101
         _suffices(trial, denial)
         needed = f"{shortest:g} s are needed" if shortest is not None else f"{longest // NS_PER_S} s are not enough"
         reason = f"announced a wait of {announced:g} s, but {needed}"

@@ -1,0 +1,240 @@
+"""Judge: promises of right and of wrong limiters, faults of adapters, and targets that are no candidates."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import judged_kernels
+import pytest
+from slow_parameters import mark_slow
+
+from ratelab.errors import InputError
+from ratelab.judge import BUILT_IN, PROMISES, Judgement, find_factory, judge
+
+SUPPORT = Path(judged_kernels.__file__).parent
+
+QUICK = ["bound", "due", "wait", "retrying", "clock", "several"]
+"""Promises that take little time."""
+
+
+def judge_file(name: str, factory: str, *promises: str) -> Judgement:
+    return judge(f"{SUPPORT / name}.py:{factory}", promises)
+
+
+def kept(judgement: Judgement) -> dict[str, bool | None]:
+    return {promise.name: promise.kept for promise in judgement.promises}
+
+
+def test_a_token_bucket_keeps_its_promises() -> None:
+    judgement = judge("token-bucket", QUICK)
+    assert kept(judgement) == dict.fromkeys(QUICK, True)
+    assert not judgement.is_broken
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", BUILT_IN)
+def test_a_built_in_algorithm_keeps_every_promise(algorithm: str) -> None:
+    promises = kept(judge(algorithm))
+    if promises.pop("store") is None:
+        pytest.skip("libfaketime is not installed: see .github/CONTRIBUTING.md")
+    assert promises == dict.fromkeys([*PROMISES][:-1], True)
+
+
+WRONG = {
+    "bound": ["window_of_one_more", "uncapped_bucket", "fast_bucket"],
+    "due": ["whole_token_bucket", "slow_bucket", "small_bucket"],
+    "wait": ["early_wait", "truncated_wait", "double_wait", "wait_until_full"],
+    "retrying": ["log_of_denied", "charging_bucket"],
+    "flood": ["lru_bucket", "unbounded_bucket"],
+    "clock": ["locked_bucket", "granting_bucket", "wall_window"],
+    "threads": ["racing_bucket", "racing_tasks"],
+    "several": ["one_after_the_other", "stops_at_the_first"],
+}
+"""Limiters with one mistake, by the promise that they break."""
+
+MISTAKES = [(promise, factory) for promise, factories in WRONG.items() for factory in factories]
+
+
+@pytest.mark.parametrize("mistake", mark_slow(MISTAKES, [("wait", "early_wait")]), ids=str)
+def test_a_mistake_breaks_its_promise_with_a_short_timeline(mistake: tuple[str, str]) -> None:
+    promise, factory = mistake
+    (found,) = judge_file("wrong_limiters", factory, promise).promises
+    assert found.kept is False
+    assert found.reason
+    assert 1 <= len(found.timeline) <= 10
+
+
+ONLY_THERE = ["window_of_one_more", "early_wait", "double_wait", "log_of_denied", "lru_bucket", "wall_window"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factory", ONLY_THERE)
+def test_a_mistake_breaks_no_other_promise(factory: str) -> None:
+    broken = [name for name, state in kept(judge_file("wrong_limiters", factory)).items() if state is False]
+    assert broken == [promise for promise, other in MISTAKES if other == factory]
+
+
+KERNELS = [name for name in vars(judged_kernels) if name.partition("_")[0] in PROMISES]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factory", KERNELS)
+def test_a_mistake_in_a_kernel_breaks_its_promise(factory: str) -> None:
+    promise = factory.partition("_")[0]
+    assert kept(judge_file("judged_kernels", factory, promise)) == {promise: False}
+
+
+RIGHT = {
+    "float_bucket": [],
+    "wall_bucket": QUICK,
+    "silent_bucket": QUICK,
+    "whole_second_bucket": QUICK,
+    "millisecond_bucket": QUICK,
+    "datetime_bucket": QUICK,
+    "cached_bucket": QUICK,
+    "aligned_window": [],
+    "first_hit_window": QUICK,
+    "sliding_log": [],
+    "sliding_counter": QUICK,
+    "waiting_queue": [],
+    "async_bucket": [],
+    "async_waiting_queue": [],
+    "own_bound": ["bound", "flood", "threads"],
+    "two_buckets": ["several"],
+}
+"""Right limiters, and the promises that are checked, or all."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factory", RIGHT)
+def test_a_right_limiter_is_not_condemned(factory: str) -> None:
+    judgement = judge_file("right_limiters", factory, *RIGHT[factory])
+    assert [(promise.name, promise.reason) for promise in judgement.promises if promise.kept is False] == []
+
+
+@pytest.mark.slow
+def test_a_promise_that_does_not_apply_is_neither_kept_nor_broken() -> None:
+    judgement = judge_file("right_limiters", "silent_bucket", "wait", "several", "store")
+    assert [(promise.kept, promise.reason) for promise in judgement.promises] == [
+        (None, "announces no wait"),
+        (None, "offers no several limits together"),
+        (None, "has no store"),
+    ]
+
+
+@pytest.mark.slow
+def test_ten_runs_give_the_same_bytes() -> None:
+    target = f"{SUPPORT / 'wrong_limiters.py'}:racing_bucket"
+    outputs = {json.dumps(judge(target, ["bound", "wait", "threads"]).as_object()) for _ in range(10)}
+    assert len(outputs) == 1
+
+
+# --- faults of adapters
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("factory", "state", "reason"),
+    [
+        ("raising", False, "hit raised ZeroDivisionError: no limit"),
+        ("wrong_answer", False, "hit returned True: it must return (allowed, retry_after)"),
+        ("hanging", False, "a hit hangs"),
+        ("deadlocked", False, "a hit hangs"),
+        ("exiting", False, "ended its process with status 7"),
+        ("sleeping", None, "sleeps in real time"),
+        ("with_timer", None, "starts a thread of its own (threading.Timer)"),
+        ("with_thread", None, "starts a thread of its own (threading.Thread)"),
+    ],
+)
+def test_a_fault_of_an_adapter_is_reported(factory: str, state: bool | None, reason: str) -> None:
+    for promise in judge_file("wrong_limiters", factory, "bound", "due").promises:
+        assert promise.kept is state
+        assert promise.reason is not None
+        assert promise.reason.startswith(reason)
+
+
+def write_package(folder: Path) -> None:
+    (folder / "shop").mkdir()
+    (folder / "shop" / "__init__.py").write_text("")
+    (folder / "shop" / "clock.py").write_text("from time import monotonic as now\n")
+    (folder / "shop" / "limits.py").write_text(
+        "from .clock import now\n\n\n"
+        "def factory(limit, period, burst):\n"
+        "    used = {}\n\n"
+        "    def hit(key):\n"
+        "        log = used[key] = [at for at in used.get(key, []) if at > now() - period]\n"
+        "        log.append(now()) if len(log) < limit else None\n"
+        "        return log[-1] == now(), log[0] + period - now()\n\n"
+        "    return hit\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "target", ["shop/limits.py:factory", pytest.param("shop.limits:factory", marks=pytest.mark.slow)]
+)
+def test_a_module_of_a_package_is_loaded(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_package(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert "retrying" in kept(judge(target, ["retrying"]))
+    assert not [*tmp_path.rglob("__pycache__")]
+    assert "shop" not in sys.modules
+
+
+# --- targets
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("token-buckt", "a target must be MODULE:FACTORY or FILE.py:FACTORY, got 'token-buckt': did you mean token-b"),
+        ("", "a target must be MODULE:FACTORY or FILE.py:FACTORY, got '': or one of token-bucket"),
+        ("json:", "a target must be MODULE:FACTORY"),
+        ("a-b:c", "no module can have the name 'a-b': give MODULE:FACTORY or FILE.py:FACTORY"),
+    ],
+)
+def test_a_target_of_another_form_is_rejected(target: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        find_factory(target)
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("json:dumps", "json:dumps must take limit, period and burst"),
+        ("json:nope", "json has no 'nope': write a function FACTORY(limit, period, burst) that returns hit(key)"),
+        ("nosuch:f", "no module 'nosuch' for nosuch:f: give MODULE:FACTORY or FILE.py:FACTORY"),
+        ("nosuch.py:f", "no file 'nosuch.py': give MODULE:FACTORY or FILE.py:FACTORY"),
+        ("json:__doc__", "json:__doc__ must be a function, got"),
+    ],
+)
+def test_a_target_without_a_factory_is_rejected(target: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        judge(target, ["wait"])
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def f(:", "SyntaxError"),
+        ("1 / 0", "ZeroDivisionError: division by zero (broken.py:1)"),
+        ("import nosuch_library", "ModuleNotFoundError: No module named 'nosuch_library' (broken.py:1)"),
+        ("raise SystemExit(3)", "SystemExit: 3 (broken.py:1)"),
+        ("import os; os._exit(3)", "ended its process with status 3"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_rejected(source: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(source)
+    with pytest.raises(InputError, match="import") as error:
+        judge(f"{tmp_path / 'broken.py'}:f")
+    assert message in str(error.value)
+
+
+def test_an_unknown_promise_is_rejected() -> None:
+    with pytest.raises(InputError, match=r"^unknown promise 'wiat': did you mean wait\?$"):
+        judge("token-bucket", ["wiat"])
