@@ -38,7 +38,7 @@ class Unsuitable(BaseException):
 
 
 class FakeClock:
-    """A monotonic clock and a wall clock, which is `wall_offset_ns` ahead of it; both stand still until they are moved."""
+    """A monotonic clock and a wall clock, `wall_offset_ns` ahead of it; both stand still until they are moved."""
 
     def __init__(self) -> None:
         self.now_ns = 0
@@ -163,7 +163,8 @@ def _with_default(function: Callable[..., Any], clock: FakeClock, name: str) -> 
 
 
 def _replace_datetime(clock: FakeClock) -> None:
-    real_date, real_datetime = datetime.date, datetime.datetime
+    real_date: Any = datetime.date
+    real_datetime: Any = datetime.datetime
 
     class RealInstances(type):
         """Counts instances of the real class as its own."""
@@ -174,14 +175,14 @@ def _replace_datetime(clock: FakeClock) -> None:
         def __subclasscheck__(cls, subclass: type) -> bool:
             return issubclass(subclass, cast("type", cls.__base__))
 
-    class FakeDate(real_date, metaclass=RealInstances):
+    class FakeDate(real_date, metaclass=RealInstances):  # type: ignore[misc]
         """A date whose `today` follows the fake clock."""
 
         @classmethod
         def today(cls) -> Any:
             return cls.fromtimestamp(clock.read_wall() / NS_PER_S)
 
-    class FakeDatetime(real_datetime, metaclass=RealInstances):
+    class FakeDatetime(real_datetime, metaclass=RealInstances):  # type: ignore[misc]
         """A time whose `now`, `utcnow` and `today` follow the fake clock."""
 
         @classmethod

@@ -185,7 +185,7 @@ class CooperativeRLock(CooperativeLock):
 
 def install_locks() -> None:
     """Replace the locks of `threading` for modules that are imported later."""
-    threading.Lock = CooperativeLock  # type: ignore[misc,assignment]
-    threading.RLock = CooperativeRLock  # type: ignore[misc,assignment]
+    threading.Lock = CooperativeLock  # type: ignore[assignment]
+    threading.RLock = CooperativeRLock  # type: ignore[assignment]
     if hasattr(functools, "RLock"):
         functools.RLock = CooperativeRLock  # of `cached_property`, before Python 3.12

@@ -18,7 +18,7 @@ class Step(NamedTuple):
     """An action `at_ns` nanoseconds after the start of a timeline: set the clock back, then hit."""
 
     at_ns: int
-    count: int = 1
+    hits: int = 1
     key: str = CLIENT
     back_ns: int = 0
 
@@ -92,10 +92,10 @@ def shrink(steps: Sequence[Step], fails: Callable[[list[Step]], bool]) -> list[S
                 start += size
         size = min(size, len(best)) // 2
     for place in range(len(best)):
-        cut = best[place].count // 2
+        cut = best[place].hits // 2
         while cut:
             step = best[place]
-            smaller = step._replace(count=step.count - cut)
-            if step.count <= cut or not accept([*best[:place], smaller, *best[place + 1 :]]):
+            smaller = step._replace(hits=step.hits - cut)
+            if step.hits <= cut or not accept([*best[:place], smaller, *best[place + 1 :]]):
                 cut //= 2
     return best

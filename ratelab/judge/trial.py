@@ -149,7 +149,7 @@ class Trial:
             self.move_to(step.at_ns)
             if step.back_ns:
                 self.set_back(step.back_ns)
-            for _ in range(step.count):
+            for _ in range(step.hits):
                 self.hit(step.key)
 
     @property

@@ -22,7 +22,7 @@ Factory = Callable[[int, int, int], Callable[..., Any]]
 
 def make(kind: Any, right: str, wrong: str) -> Factory:
     methods = {"step": rewritten(kind.step, right, wrong), "traits": traits_of(kind)}
-    mutant = type(kind.__name__, (kind,), methods)
+    mutant: Any = type(kind.__name__, (kind,), methods)
 
     def factory(limit: int, period: int, burst: int) -> Callable[..., Any]:
         quota = Quota(limit, period * 10**9, burst)
