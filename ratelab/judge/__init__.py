@@ -34,7 +34,7 @@ PROMISES = {
 }
 """The promises by name, in the order of a report."""
 
-BUILT_IN = ("token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "sliding-counter", "gcra")
+BUILT_IN_TARGETS = ("token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "sliding-counter", "gcra")
 """Targets that are built-in algorithms."""
 
 HANG_S = 5.0
@@ -128,12 +128,12 @@ def check_promises(promises: Sequence[str] | None) -> list[str]:
 
 def find_factory(target: str) -> str:
     """Return the factory of a target as `MODULE:FACTORY` or `FILE.py:FACTORY`; raise `InputError` for other text."""
-    if target in BUILT_IN:
+    if target in BUILT_IN_TARGETS:
         return f"ratelab.judge.built_in:{target.replace('-', '_')}"
     place, _, name = target.rpartition(":")
     if not place or not all(part.isidentifier() for part in name.split(".")):
-        near = get_close_matches(target, BUILT_IN, 1)
-        hint = f"did you mean {near[0]}?" if near else f"or one of {', '.join(BUILT_IN)}"
+        near = get_close_matches(target, BUILT_IN_TARGETS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"or one of {', '.join(BUILT_IN_TARGETS)}"
         raise InputError(f"a target must be MODULE:FACTORY or FILE.py:FACTORY, got {short_repr(target)}: {hint}")
     if not place.endswith(".py") and not all(part.isidentifier() for part in place.split(".")):
         raise InputError(f"no module can have the name {short_repr(place)}: give MODULE:FACTORY or FILE.py:FACTORY")

@@ -6,6 +6,7 @@ Each is also an example of an adapter. A leaky bucket is judged by its decisions
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ratelab.limiter import Decision
     from ratelab.stores.valkey import ValkeyLimiter
 
-Answer = tuple[bool, float | None]
+Pair = tuple[bool, float | None]
 
 DEADLINE_S = 1.0
 """Seconds in which a busy machine, too, gets the reply of a server that works."""
@@ -30,34 +31,33 @@ class BuiltIn:
         self._algorithm = algorithm
         self._stores: dict[str, ValkeyLimiter] = {}
 
-    def __call__(self, limit: int, period: float, burst: int) -> Callable[..., Answer]:
+    def __call__(self, limit: int, period: float, burst: int) -> Callable[..., Pair]:
         """Return the `hit` of a limiter in memory."""
         return _adapt(MemoryLimiter(create(self._algorithm, _make_quota(limit, period, burst))).hit)
 
-    def several(self, limits: Sequence[tuple[int, float, int]]) -> Callable[..., Answer]:
+    def several(self, limits: Sequence[tuple[int, float, int]]) -> Callable[..., Pair]:
         """Return the `hit` of a limiter in memory that enforces several limits together."""
         policies = [create(self._algorithm, _make_quota(*each)) for each in limits]
-        from dataclasses import replace
-
         named = [replace(policy, name=f"limit-{number}") for number, policy in enumerate(policies)]
         return _adapt(MemoryLimiter(named).hit)
 
-    def store(self, url: str, limit: int, period: float, burst: int) -> Callable[..., Answer]:
+    def store(self, url: str, limit: int, period: float, burst: int) -> Callable[..., Pair]:
         """Return the `hit` of a limiter on the server at `url`."""
         from ratelab.stores.valkey import ValkeyLimiter
 
         quota = _make_quota(limit, period, burst)
         shared = self._stores.get(url, url)  # limiters may share connections
         limiter = ValkeyLimiter(shared, self._algorithm, quota, deadline=DEADLINE_S)
-        return _adapt(self._stores.setdefault(url, limiter) and limiter.hit)
+        self._stores.setdefault(url, limiter)
+        return _adapt(limiter.hit)
 
 
 def _make_quota(limit: int, period: float, burst: int) -> Quota:
     return Quota(limit, round(period * NS_PER_S), burst)
 
 
-def _adapt(hit: Callable[..., Decision]) -> Callable[..., Answer]:
-    def adapted(key: str, cost: int = 1) -> Answer:
+def _adapt(hit: Callable[..., Decision]) -> Callable[..., Pair]:
+    def adapted(key: str, cost: int = 1) -> Pair:
         decision = hit(key, cost)
         wait: Any = None if decision.retry_after == inf else decision.retry_after
         return decision.allowed, wait

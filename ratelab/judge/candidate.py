@@ -20,7 +20,7 @@ from ratelab.judge.fake_clock import FakeClock, FakeLoop
 BUILT_IN_MODULE = "ratelab.judge.built_in"
 """The module with the candidates that are called like the built-in algorithms."""
 
-FAILURES = (Exception, SystemExit)
+CANDIDATE_ERRORS = (Exception, SystemExit)
 """Errors of a candidate, which may exit by mistake; Ctrl-C passes."""
 
 REMEDY = "write a function FACTORY(limit, period, burst) that returns hit(key)"
@@ -38,7 +38,7 @@ class Allotment(NamedTuple):
     burst: int
 
 
-class Answer(NamedTuple):
+class HitAnswer(NamedTuple):
     """The answer to a hit."""
 
     allowed: bool
@@ -54,7 +54,7 @@ def load_factory(target: str) -> Any:
         module = _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except InputError:
         raise
-    except FAILURES as error:
+    except CANDIDATE_ERRORS as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{place}.".startswith(f"{error.name}."):
             raise InputError(f"no module {error.name!r} for {target}: give MODULE:FACTORY or FILE.py:FACTORY") from None
         raise InputError(f"{place} cannot be imported: {describe_error(error)}") from error
@@ -64,7 +64,7 @@ def load_factory(target: str) -> Any:
     for part in name.split("."):
         try:
             factory = getattr(factory, part)
-        except FAILURES:
+        except CANDIDATE_ERRORS:
             raise InputError(f"{place} has no {name!r}: {REMEDY}") from None
     if not callable(factory):
         raise InputError(f"{target} must be a function, got {short_repr(factory)}: {REMEDY}")
@@ -101,7 +101,7 @@ def _check_signature(factory: Any, target: str) -> None:
         return
 
 
-class Candidate:
+class JudgedLimiter:
     """A factory and the event loop that runs the coroutines of its limiters."""
 
     def __init__(self, factory: Any, clock: FakeClock, loop: FakeLoop) -> None:
@@ -121,7 +121,7 @@ class Candidate:
             self.is_async = True
         return hit  # type: ignore[no-any-return]
 
-    def hit(self, hit: Callable[[str], Any], key: str) -> Answer:
+    def hit(self, hit: Callable[[str], Any], key: str) -> HitAnswer:
         """Call `hit(key)`, wait for a coroutine, and return the answer."""
         return normalize(self._call(lambda: self._finish(hit(key)), "hit"))
 
@@ -154,22 +154,22 @@ class Candidate:
             return work()
         except CandidateError:
             raise
-        except FAILURES as error:
+        except CANDIDATE_ERRORS as error:
             raise CandidateError(f"{name} raised {describe_error(error)}") from error
         finally:
             if self._clock.problem is not None:
                 self._clock.reject(self._clock.problem)
 
 
-def normalize(result: Any) -> Answer:
-    """Return an answer of a candidate as an `Answer`; raise `CandidateError` unless it is a pair."""
+def normalize(result: Any) -> HitAnswer:
+    """Return an answer of a candidate as an `HitAnswer`; raise `CandidateError` unless it is a pair."""
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         raise CandidateError(f"hit returned {short_repr(result)}: it must return (allowed, retry_after)")
     allowed, retry_after = result
     if isinstance(allowed, (str, bytes)) or allowed is None:
         raise CandidateError(f"hit returned allowed = {short_repr(allowed)}: it must be True or False")
     if retry_after is None or allowed:
-        return Answer(bool(allowed), None)
+        return HitAnswer(bool(allowed), None)
     if hasattr(retry_after, "total_seconds"):
         retry_after = retry_after.total_seconds()
     try:
@@ -178,7 +178,7 @@ def normalize(result: Any) -> Answer:
         seconds = float("nan")
     if isnan(seconds) or seconds == -inf:
         raise CandidateError(f"hit returned retry_after = {short_repr(retry_after)}: it must be seconds, or None")
-    return Answer(False, seconds)
+    return HitAnswer(False, seconds)
 
 
 def describe_error(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from math import ceil
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
-NS_PER_S = 10**9
+from ratelab.quota import NS_PER_S
 
 EPOCH_NS = 1_893_456_000 * NS_PER_S
 """The time at which the clock starts: 2030-01-01 UTC."""

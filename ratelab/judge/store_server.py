@@ -13,7 +13,8 @@ from threading import Event, Thread
 from typing import Literal
 
 from ratelab.errors import InputError
-from ratelab.judge.fake_clock import NS_PER_S, FakeClock
+from ratelab.judge.fake_clock import FakeClock
+from ratelab.quota import NS_PER_S
 from ratelab.stores.valkey.server import ValkeyServer, find_program
 
 LIBRARY_FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homebrew/lib")

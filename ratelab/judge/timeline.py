@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from ratelab.judge.fake_clock import NS_PER_S
+from ratelab.quota import NS_PER_S
 
 CLIENT = "alice"
 """The client of most timelines."""
@@ -14,7 +14,7 @@ MAX_SHRINKING_TRIALS = 120
 """Trials that the search for a shorter timeline may take."""
 
 
-class Step(NamedTuple):
+class TimelineStep(NamedTuple):
     """An action `at_ns` nanoseconds after the start of a timeline: set the clock back, then hit."""
 
     at_ns: int
@@ -23,7 +23,7 @@ class Step(NamedTuple):
     back_ns: int = 0
 
 
-class Hit(NamedTuple):
+class TimedHit(NamedTuple):
     """A hit and its answer; both times are nanoseconds since the start, and differ if the hit slept."""
 
     at_ns: int
@@ -35,15 +35,15 @@ class Hit(NamedTuple):
     """What happened just before, or why there is no answer."""
 
 
-Row = dict[str, Any]
+TimelineRow = dict[str, Any]
 
 
-def list_rows(hits: Sequence[Hit]) -> list[Row]:
+def list_rows(hits: Sequence[TimedHit]) -> list[TimelineRow]:
     """Return hits as rows: those of one client at one time are one row, and so are single hits with equal answers.
 
     Times are seconds; `until` is the time of the last hit of a row.
     """
-    rows: list[Row] = []
+    rows: list[TimelineRow] = []
     for hit in hits:
         row = rows[-1] if rows else None
         at, until = hit.at_ns / NS_PER_S, hit.done_ns / NS_PER_S
@@ -72,11 +72,11 @@ def list_rows(hits: Sequence[Hit]) -> list[Row]:
     return [{name: value for name, value in row.items() if name != "single"} for row in rows]
 
 
-def shrink(steps: Sequence[Step], fails: Callable[[list[Step]], bool]) -> list[Step]:
+def shrink(steps: Sequence[TimelineStep], fails: Callable[[list[TimelineStep]], bool]) -> list[TimelineStep]:
     """Return a short list of steps for which `fails` is still true: first with fewer steps, then with fewer hits."""
     best, trials = list(steps), 0
 
-    def accept(candidate: list[Step]) -> bool:
+    def accept(candidate: list[TimelineStep]) -> bool:
         nonlocal best, trials
         trials += 1
         if trials > MAX_SHRINKING_TRIALS or not candidate or not fails(candidate):

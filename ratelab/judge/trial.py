@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, NamedTuple
 
-from ratelab.judge.candidate import Allotment, Answer, Candidate
-from ratelab.judge.fake_clock import NS_PER_S, FakeClock, FakeLoop
-from ratelab.judge.timeline import CLIENT, Hit, Row, Step, list_rows
-from ratelab.judge.watch import Watch
+from ratelab.judge.candidate import Allotment, HitAnswer, JudgedLimiter
+from ratelab.judge.fake_clock import FakeClock, FakeLoop
+from ratelab.judge.timeline import CLIENT, TimedHit, TimelineRow, TimelineStep, list_rows
+from ratelab.judge.watch import CallWatch
+from ratelab.quota import NS_PER_S
 
 DAY_NS = 86_400 * NS_PER_S
 """The time between the starts of two trials: a multiple of all periods, so that aligned windows start alike."""
@@ -28,7 +29,7 @@ class PromiseReport(NamedTuple):
     kept: bool | None
     """None if the promise does not apply to the candidate, or cannot be measured; `reason` states why."""
     figures: dict[str, Any] = {}  # noqa: RUF012  (never changed)
-    timeline: Sequence[Row] = ()
+    timeline: Sequence[TimelineRow] = ()
     """The shortest failing timeline that was found."""
     reason: str | None = None
     needs_time: bool = False
@@ -39,10 +40,10 @@ class PromiseReport(NamedTuple):
 class Bench:
     """A candidate with its clock: makes trials, each of which starts a day after the one before it."""
 
-    candidate: Candidate
+    candidate: JudgedLimiter
     clock: FakeClock
     loop: FakeLoop
-    watch: Watch
+    watch: CallWatch
     store_url: str | None = None
     """The URL of the store on which all limiters are created; None for those in memory."""
     trials: int = 0
@@ -76,7 +77,7 @@ class Bench:
         self.latest = Trial(self, self.call(create), start, f"-{self.trials}")
         return self.latest
 
-    def play(self, allotment: Allotment, steps: Iterable[Step], phase_ns: int = 0) -> Trial:
+    def play(self, allotment: Allotment, steps: Iterable[TimelineStep], phase_ns: int = 0) -> Trial:
         """Return a new trial after these steps."""
         trial = self.start(allotment, phase_ns)
         trial.play(steps)
@@ -100,7 +101,7 @@ class Trial:
     start_ns: int
     suffix: str
     """Appended to keys: a candidate may keep states of earlier trials."""
-    hits: list[Hit] = field(default_factory=list)
+    hits: list[TimedHit] = field(default_factory=list)
     note: str = ""
     """The note of the next hit."""
 
@@ -116,11 +117,11 @@ class Trial:
             self.bench.call(lambda: self.bench.loop.run_for(target - clock.now_ns))
         clock.move_to(target)
 
-    def hit(self, key: str = CLIENT) -> Hit:
+    def hit(self, key: str = CLIENT) -> TimedHit:
         """Hit a key now."""
         at = self.now_ns
-        answer: Answer = self.bench.call(lambda: self.bench.candidate.hit(self.limiter, key + self.suffix))
-        hit = Hit(at, self.now_ns, key, *answer, self.note)
+        answer: HitAnswer = self.bench.call(lambda: self.bench.candidate.hit(self.limiter, key + self.suffix))
+        hit = TimedHit(at, self.now_ns, key, *answer, self.note)
         self.note = ""
         self.hits.append(hit)
         return hit
@@ -130,7 +131,7 @@ class Trial:
         keys = [name + self.suffix for name in names]
         return int(self.bench.call(lambda: self.bench.candidate.hit_each(self.limiter, keys)))
 
-    def hit_until_denied(self, limit: int, key: str = CLIENT) -> Hit | None:
+    def hit_until_denied(self, limit: int, key: str = CLIENT) -> TimedHit | None:
         """Hit a key until it is denied, at most `limit` times; return the denial."""
         for _ in range(limit):
             hit = self.hit(key)
@@ -143,7 +144,7 @@ class Trial:
         self.bench.clock.step_wall(-nanoseconds)
         self.note = f"after the clock was set back {nanoseconds / NS_PER_S:g} s"
 
-    def play(self, steps: Iterable[Step]) -> None:
+    def play(self, steps: Iterable[TimelineStep]) -> None:
         """Do what the steps say; the time of a step that is over is now."""
         for step in steps:
             self.move_to(step.at_ns)
@@ -153,7 +154,7 @@ class Trial:
                 self.hit(step.key)
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TimelineRow]:
         """The hits as rows of a report."""
         return list_rows(self.hits)
 
@@ -188,7 +189,7 @@ class Excess(NamedTuple):
         return {"admitted": self.admitted, "bound": self.bound, "window": self.window_ns / NS_PER_S}
 
 
-def make_bound(candidate: Candidate, allotment: Allotment) -> Callable[[int], float]:
+def make_bound(candidate: JudgedLimiter, allotment: Allotment) -> Callable[[int], float]:
     """Return the most that a window of this many nanoseconds may admit.
 
     By default that is the burst, and the limit for each period that the window has begun. Half a millisecond more

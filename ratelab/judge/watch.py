@@ -27,7 +27,7 @@ _monotonic, _process_time, _Event, _wait, _Thread = (  # the real ones, which ar
 )
 
 
-class Watch:
+class CallWatch:
     """The running call of the candidate, in the main thread of a process."""
 
     def __init__(self) -> None:

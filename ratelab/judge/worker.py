@@ -12,19 +12,19 @@ from contextlib import ExitStack
 from typing import Any
 
 from ratelab.errors import InputError
-from ratelab.judge.candidate import Candidate, CandidateError, load_factory
+from ratelab.judge.candidate import CandidateError, JudgedLimiter, load_factory
 from ratelab.judge.fake_clock import FakeClock, FakeLoop, Unsuitable, install
 from ratelab.judge.interleaving import install_locks
 from ratelab.judge.promises import CHECKS
 from ratelab.judge.store_server import NoStore, run_store_server
-from ratelab.judge.timeline import CLIENT, Hit, Row, list_rows
+from ratelab.judge.timeline import CLIENT, TimedHit, TimelineRow, list_rows
 from ratelab.judge.trial import Bench, PromiseReport
-from ratelab.judge.watch import Watch
+from ratelab.judge.watch import CallWatch
 
 IMPORT_PATIENCE = 4
 """How much longer than a hit an import may take."""
 
-MAX_ROWS = 9
+MAX_ROWS_BEFORE_ERROR = 9
 """Rows before an exception."""
 
 UNREACHED = "reads the time in a way that cannot be replaced, such as in compiled code"
@@ -51,7 +51,7 @@ def _send(output: int, message: dict[str, Any]) -> None:
 
 def _judge(request: dict[str, Any], output: int) -> Iterator[dict[str, Any]]:
     """Yield the results of the promises of a request, each after a message that names the promise."""
-    watch = Watch()
+    watch = CallWatch()
     clock = FakeClock()
     _start_watching(watch, output, request["hang_s"])
     warnings.simplefilter("ignore")
@@ -69,7 +69,7 @@ def _judge(request: dict[str, Any], output: int) -> Iterator[dict[str, Any]]:
     except Unsuitable:
         pass  # the clock has the reason
     watch.activity = "a hit"
-    bench = Bench(Candidate(factory, clock, loop), clock, loop, watch)
+    bench = Bench(JudgedLimiter(factory, clock, loop), clock, loop, watch)
     with ExitStack() as stack:
         if request["on_store"]:
             try:
@@ -110,16 +110,16 @@ def _check(name: str, bench: Bench) -> PromiseReport:
     return report
 
 
-def _list_last_rows(bench: Bench, error: str) -> list[Row]:
+def _list_last_rows(bench: Bench, error: str) -> list[TimelineRow]:
     """Return the last rows of the latest trial, and the hit that ended it."""
     trial = bench.latest
     if trial is None:
         return []
-    failed = Hit(trial.now_ns, trial.now_ns, CLIENT, False, None, error)
-    return [*trial.rows[-MAX_ROWS:], *list_rows([failed])]
+    failed = TimedHit(trial.now_ns, trial.now_ns, CLIENT, False, None, error)
+    return [*trial.rows[-MAX_ROWS_BEFORE_ERROR:], *list_rows([failed])]
 
 
-def _start_watching(watch: Watch, output: int, hang_s: float) -> None:
+def _start_watching(watch: CallWatch, output: int, hang_s: float) -> None:
     """End this process if a call of the candidate takes too long."""
 
     def report() -> None:

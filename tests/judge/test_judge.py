@@ -11,7 +11,7 @@ import pytest
 from slow_parameters import mark_slow
 
 from ratelab.errors import InputError
-from ratelab.judge import BUILT_IN, PROMISES, Judgement, find_factory, judge
+from ratelab.judge import BUILT_IN_TARGETS, PROMISES, Judgement, find_factory, judge
 
 SUPPORT = Path(judged_kernels.__file__).parent
 
@@ -34,7 +34,7 @@ def test_a_token_bucket_keeps_its_promises() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", BUILT_IN)
+@pytest.mark.parametrize("algorithm", BUILT_IN_TARGETS)
 def test_a_built_in_algorithm_keeps_every_promise(algorithm: str) -> None:
     promises = kept(judge(algorithm))
     if promises.pop("store") is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import store_limiters
 
-from ratelab.judge import BUILT_IN, PROMISES, Promise, judge
+from ratelab.judge import BUILT_IN_TARGETS, PROMISES, Promise, judge
 from ratelab.judge.store_server import NoStore, find_faketime
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ def judge_one(factory: str, promise: str, on_store: bool = False) -> Promise:
     return found
 
 
-@pytest.mark.parametrize("algorithm", BUILT_IN)
+@pytest.mark.parametrize("algorithm", BUILT_IN_TARGETS)
 def test_a_built_in_algorithm_keeps_its_promises_on_a_store(algorithm: str) -> None:
     promises = [*PROMISES] if algorithm == "token-bucket" else ["wait", "clock", "threads"]
     judgement = judge(algorithm, promises, on_store=True)

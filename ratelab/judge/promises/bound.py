@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from random import Random
 
 from ratelab.judge.candidate import Allotment
-from ratelab.judge.fake_clock import NS_PER_S
-from ratelab.judge.timeline import Step, shrink
+from ratelab.judge.timeline import TimelineStep, shrink
 from ratelab.judge.trial import Bench, PromiseReport, find_excess, make_bound
+from ratelab.quota import NS_PER_S
 
-ALLOTMENTS = (Allotment(5, 10, 5), Allotment(10, 1, 10), Allotment(3, 60, 3))
+BOUND_ALLOTMENTS = (Allotment(5, 10, 5), Allotment(10, 1, 10), Allotment(3, 60, 3))
 
 _MS = NS_PER_S // 1000
 
@@ -26,10 +26,10 @@ RANDOM_STEPS = 25
 def check(bench: Bench) -> PromiseReport:
     """Send bursts around the edges of windows, steady and random requests, and look at every window."""
     worst, requests = None, 0
-    for allotment in ALLOTMENTS:
+    for allotment in BOUND_ALLOTMENTS:
         bound = make_bound(bench.candidate, allotment)
 
-        def exceeds(steps: list[Step], allotment: Allotment = allotment, phase: int = 0) -> bool:
+        def exceeds(steps: list[TimelineStep], allotment: Allotment = allotment, phase: int = 0) -> bool:
             trial = bench.play(allotment, steps, phase)
             return find_excess(trial.admissions(), make_bound(bench.candidate, allotment)).is_above
 
@@ -51,18 +51,18 @@ def check(bench: Bench) -> PromiseReport:
     return PromiseReport(True, {"requests": requests, **worst.figures})
 
 
-def _list_timelines(allotment: Allotment) -> Iterator[tuple[int, list[Step]]]:
+def _list_timelines(allotment: Allotment) -> Iterator[tuple[int, list[TimelineStep]]]:
     """Yield timelines, each with the phase of its start."""
     limit, period = allotment.limit, allotment.period * NS_PER_S
     many = limit + 2
-    yield 0, [Step(0, many)]
+    yield 0, [TimelineStep(0, many)]
     for phase in (0, period // 3):
         edges = sorted({0, *(k * period + d - p for k in range(1, 5) for d in (-_MS, 0) for p in (0, phase))})
-        yield phase, [Step(at, many) for at in edges]
-    yield period // 7, [Step(k * period // 2, many) for k in range(9)]
-    yield 0, [Step(0, many), Step(20 * period, 2 * limit + 2), Step(20 * period + _MS, many)]
-    yield 0, [Step(k * period // (4 * limit)) for k in range(5 * 4 * limit)]
+        yield phase, [TimelineStep(at, many) for at in edges]
+    yield period // 7, [TimelineStep(k * period // 2, many) for k in range(9)]
+    yield 0, [TimelineStep(0, many), TimelineStep(20 * period, 2 * limit + 2), TimelineStep(20 * period + _MS, many)]
+    yield 0, [TimelineStep(k * period // (4 * limit)) for k in range(5 * 4 * limit)]
     random = Random(allotment.period)
     for _ in range(RANDOM_TIMELINES):
         times = sorted(random.randrange(4 * period) for _ in range(RANDOM_STEPS))
-        yield random.randrange(period), [Step(at, random.randint(1, limit)) for at in times]
+        yield random.randrange(period), [TimelineStep(at, random.randint(1, limit)) for at in times]

@@ -9,13 +9,13 @@ counter of two windows may deny. A limiter that lets requests wait may delay the
 from __future__ import annotations
 
 from ratelab.judge.candidate import Allotment
-from ratelab.judge.fake_clock import NS_PER_S
-from ratelab.judge.timeline import Step, shrink
+from ratelab.judge.timeline import TimelineStep, shrink
 from ratelab.judge.trial import Bench, PromiseReport, Trial
+from ratelab.quota import NS_PER_S
 
-ALLOTMENTS = (Allotment(20, 20, 20), Allotment(30, 60, 30), Allotment(12, 100, 12))
+DUE_ALLOTMENTS = (Allotment(20, 20, 20), Allotment(30, 60, 30), Allotment(12, 100, 12))
 
-ROUNDS = 8
+DUE_ROUNDS = 8
 
 SPACINGS = (19, 20)
 """Tenths of `period / limit` between two requests."""
@@ -26,9 +26,9 @@ _PHASE_NS = 1_234_567_891
 def check(bench: Bench) -> PromiseReport:
     """Send requests that every algorithm must admit."""
     requests = 0
-    for allotment in ALLOTMENTS:
+    for allotment in DUE_ALLOTMENTS:
         idle = 2 * allotment.period * NS_PER_S + NS_PER_S
-        bursts = [Step(k * idle, allotment.burst) for k in range(3)]
+        bursts = [TimelineStep(k * idle, allotment.burst) for k in range(3)]
         for phase, steps in [(0, bursts), *((_PHASE_NS, _plan_steady(allotment, spacing)) for spacing in SPACINGS)]:
             trial = bench.play(allotment, steps, phase)
             requests += len(trial.hits)
@@ -37,12 +37,12 @@ def check(bench: Bench) -> PromiseReport:
     return PromiseReport(True, {"requests": requests, "granted": requests})
 
 
-def _plan_steady(allotment: Allotment, spacing: int) -> list[Step]:
+def _plan_steady(allotment: Allotment, spacing: int) -> list[TimelineStep]:
     """Return evenly spaced requests, of which one in two periods is a burst of three tenths of the limit."""
     limit, period = allotment.limit, allotment.period * NS_PER_S
     gap = spacing * period // (10 * limit)
     per_round = 2 * period // gap
-    return [Step(k * gap, 3 * limit // 10 if k % per_round == 0 else 1) for k in range(ROUNDS * per_round)]
+    return [TimelineStep(k * gap, 3 * limit // 10 if k % per_round == 0 else 1) for k in range(DUE_ROUNDS * per_round)]
 
 
 def _is_granted(trial: Trial, allotment: Allotment) -> bool:
@@ -50,8 +50,8 @@ def _is_granted(trial: Trial, allotment: Allotment) -> bool:
     return all(hit.allowed and hit.done_ns - hit.at_ns <= latest for hit in trial.hits)
 
 
-def _report_denial(bench: Bench, allotment: Allotment, steps: list[Step], phase: int) -> PromiseReport:
-    def fails(steps: list[Step]) -> bool:
+def _report_denial(bench: Bench, allotment: Allotment, steps: list[TimelineStep], phase: int) -> PromiseReport:
+    def fails(steps: list[TimelineStep]) -> bool:
         return not _is_granted(bench.play(allotment, steps, phase), allotment)
 
     played = bench.play(allotment, steps, phase)

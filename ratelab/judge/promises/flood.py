@@ -14,13 +14,13 @@ import gc
 import sys
 
 from ratelab.judge.candidate import Allotment
-from ratelab.judge.fake_clock import NS_PER_S
-from ratelab.judge.timeline import Row, Step
+from ratelab.judge.timeline import TimelineRow, TimelineStep
 from ratelab.judge.trial import DAY_NS, Bench, PromiseReport
+from ratelab.quota import NS_PER_S
 
-ALLOTMENT = Allotment(3, 60, 3)
+FLOOD_ALLOTMENT = Allotment(3, 60, 3)
 
-NAMES = 20_000
+FLOOD_NAMES = 20_000
 FEWER_NAMES = 2_000
 LATER_FLOODS = 5
 
@@ -39,18 +39,18 @@ MIN_BLOCKS_PER_NAME = 0.5
 
 def check(bench: Bench) -> PromiseReport:
     """Exhaust a key, send a flood, and hit the key again; then measure the memory of later floods."""
-    trial = bench.start(ALLOTMENT, NS_PER_S)
-    denial = trial.hit_until_denied(2 * ALLOTMENT.limit)
+    trial = bench.start(FLOOD_ALLOTMENT, NS_PER_S)
+    denial = trial.hit_until_denied(2 * FLOOD_ALLOTMENT.limit)
     cpu_s = bench.watch.read_cpu()
     _flood(trial.hit_names, WARM_UP_NAMES, "warm-up")
     is_slow = bench.watch.read_cpu() - cpu_s > MAX_WARM_UP_S
-    names = FEWER_NAMES if is_slow or bench.store_url is not None else NAMES
+    names = FEWER_NAMES if is_slow or bench.store_url is not None else FLOOD_NAMES
     blocks = [_count_blocks()]
     flood_at = trial.now_ns
     _flood(trial.hit_names, names, 0)
     blocks.append(_count_blocks())
     before = len(trial.hits)
-    for _ in range(2 * ALLOTMENT.limit if denial else 0):  # a limiter that lets requests wait is never exhausted
+    for _ in range(2 * FLOOD_ALLOTMENT.limit if denial else 0):  # a limiter that lets requests wait is never exhausted
         trial.hit()
     freed = sum(hit.allowed for hit in trial.hits[before:]) - _count_due(bench, trial.now_ns - flood_at)
     if freed > 0:
@@ -58,7 +58,7 @@ def check(bench: Bench) -> PromiseReport:
         rows[-1] = {**rows[-1], "hits": len(trial.hits) - before, "allowed": freed}
         rows[0] = {**rows[0], "hits": before, "allowed": sum(hit.allowed for hit in trial.hits[:before])}
         reason = f"an exhausted client got {freed} more after a flood of {names:,} names"
-        return PromiseReport(False, {**ALLOTMENT._asdict(), "names": names, "freed": freed}, rows, reason)
+        return PromiseReport(False, {**FLOOD_ALLOTMENT._asdict(), "names": names, "freed": freed}, rows, reason)
     if bench.store_url is not None:
         return PromiseReport(True, {"names": names, "freed": 0})
     rows = [_describe_flood(flood_at, names)]
@@ -79,10 +79,10 @@ def _count_due(bench: Bench, nanoseconds: int) -> int:
     """Return how many hits of an exhausted client are admitted after this time, which a flood may take, without one."""
     if not nanoseconds:
         return 0
-    trial = bench.start(ALLOTMENT, NS_PER_S)
-    trial.hit_until_denied(2 * ALLOTMENT.limit)
+    trial = bench.start(FLOOD_ALLOTMENT, NS_PER_S)
+    trial.hit_until_denied(2 * FLOOD_ALLOTMENT.limit)
     before = len(trial.admissions())
-    trial.play([Step(trial.now_ns + nanoseconds, 2 * ALLOTMENT.limit)])
+    trial.play([TimelineStep(trial.now_ns + nanoseconds, 2 * FLOOD_ALLOTMENT.limit)])
     return len(trial.admissions()) - before
 
 
@@ -106,7 +106,7 @@ def _compute_held(blocks: list[int], names: int) -> float:
     return max(0.0, round(held, 1) if held <= MAX_HELD else round(held, 2))
 
 
-def _describe_flood(at_ns: int, names: int) -> Row:
+def _describe_flood(at_ns: int, names: int) -> TimelineRow:
     return {
         "at": at_ns / NS_PER_S,
         "until": at_ns / NS_PER_S,

@@ -7,10 +7,10 @@ admitted within two periods and a second, and again within that time after each 
 from __future__ import annotations
 
 from ratelab.judge.candidate import Allotment
-from ratelab.judge.fake_clock import NS_PER_S
 from ratelab.judge.trial import Bench, PromiseReport, Trial
+from ratelab.quota import NS_PER_S
 
-ALLOTMENTS = (Allotment(5, 10, 5), Allotment(12, 60, 12))
+RETRYING_ALLOTMENTS = (Allotment(5, 10, 5), Allotment(12, 60, 12))
 
 PACES = ((1, 3), (9, 10), (1, 10))
 """Parts of `period / limit` between two hits."""
@@ -21,7 +21,7 @@ PERIODS = 6
 def check(bench: Bench) -> PromiseReport:
     """Exhaust a client, retry at several paces, and measure how long the client stays denied."""
     longest = 0
-    for allotment in ALLOTMENTS:
+    for allotment in RETRYING_ALLOTMENTS:
         latest = 2 * allotment.period * NS_PER_S + NS_PER_S
         for numerator, denominator in PACES:
             trial = bench.start(allotment, NS_PER_S // 3)

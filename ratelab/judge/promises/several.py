@@ -10,17 +10,17 @@ Both orders of the limits are tried.
 from __future__ import annotations
 
 from ratelab.judge.candidate import Allotment
-from ratelab.judge.fake_clock import NS_PER_S
-from ratelab.judge.timeline import Step
+from ratelab.judge.timeline import TimelineStep
 from ratelab.judge.trial import Bench, PromiseReport, Trial
+from ratelab.quota import NS_PER_S
 
 LARGE, SMALL = Allotment(6, 600, 6), Allotment(2, 10, 2)
 
-ROUNDS = LARGE.limit // SMALL.limit
+SEVERAL_ROUNDS = LARGE.limit // SMALL.limit
 
 DENIED_HITS = 10
 
-PAUSE_NS = (2 * SMALL.period + 1) * NS_PER_S
+ROUND_PAUSE_NS = (2 * SMALL.period + 1) * NS_PER_S
 
 
 def check(bench: Bench) -> PromiseReport:
@@ -29,7 +29,7 @@ def check(bench: Bench) -> PromiseReport:
         return PromiseReport(None, reason="offers no several limits together")
     for limits in ([LARGE, SMALL], [SMALL, LARGE]):
         trial = bench.start_with(lambda limits=limits: bench.candidate.create([*map(tuple, limits)], method="several"))  # type: ignore[misc]
-        trial.play(Step(number * PAUSE_NS, SMALL.limit + DENIED_HITS) for number in range(ROUNDS))
+        trial.play(TimelineStep(number * ROUND_PAUSE_NS, SMALL.limit + DENIED_HITS) for number in range(SEVERAL_ROUNDS))
         admitted = _count_admitted(trial)
         first = "large" if limits[0] is LARGE else "small"
         figures = {"first": first, "expected": LARGE.limit, "admitted": admitted}

@@ -14,21 +14,21 @@ from collections.abc import Callable
 from contextlib import closing
 
 from ratelab.judge.candidate import Allotment, CandidateError
-from ratelab.judge.fake_clock import NS_PER_S
 from ratelab.judge.store_server import FailingProxy, Fault, NoStore, StoreServer, run_store_server
-from ratelab.judge.timeline import CLIENT, Hit
+from ratelab.judge.timeline import CLIENT, TimedHit
 from ratelab.judge.trial import Bench, PromiseReport, Trial
+from ratelab.quota import NS_PER_S
 
-ALLOTMENT = Allotment(10, 36_000, 10)
+STORE_ALLOTMENT = Allotment(10, 36_000, 10)
 
 REPLIES = (1, 2, 3)
 """The replies, after the first hits of a connection, of which one at a time is dropped."""
 
-HITS_IN_OUTAGE = 3 * ALLOTMENT.burst
+HITS_IN_OUTAGE = 3 * STORE_ALLOTMENT.burst
 
 HITS_AFTER_RESTART = 40
 
-PAUSE_NS = 5 * NS_PER_S
+HIT_PAUSE_NS = 5 * NS_PER_S
 
 MAX_ERRORS = 5
 
@@ -50,7 +50,7 @@ def check(bench: Bench) -> PromiseReport:
 
 def _check(bench: Bench, server: StoreServer, proxy: FailingProxy) -> PromiseReport:
     def start() -> Trial:
-        trial = bench.start_with(lambda: bench.create_on_store(proxy.url, ALLOTMENT))
+        trial = bench.start_with(lambda: bench.create_on_store(proxy.url, STORE_ALLOTMENT))
         for _ in range(2):  # connects, and loads scripts
             trial.hit("another client")
         trial.hits.clear()
@@ -70,7 +70,7 @@ def _try_hit(trial: Trial) -> bool:
     try:
         return trial.hit().allowed
     except CandidateError as error:
-        trial.hits.append(Hit(at, trial.now_ns, CLIENT, False, None, f"{trial.note}: {error}".removeprefix(": ")))
+        trial.hits.append(TimedHit(at, trial.now_ns, CLIENT, False, None, f"{trial.note}: {error}".removeprefix(": ")))
         trial.note = ""
         return False
 
@@ -79,12 +79,12 @@ def _count_rest(trial: Trial) -> int:
     """Hit until the client is denied, and return how many were allowed."""
     before = len(trial.hits)
     errors = 0
-    while len(trial.hits) - before < 3 * ALLOTMENT.burst and errors <= MAX_ERRORS:
+    while len(trial.hits) - before < 3 * STORE_ALLOTMENT.burst and errors <= MAX_ERRORS:
         if not _try_hit(trial):
             if not trial.hits[-1].note:
                 break
             errors += 1
-            trial.move_to(trial.now_ns + PAUSE_NS)  # a circuit breaker closes again
+            trial.move_to(trial.now_ns + HIT_PAUSE_NS)  # a circuit breaker closes again
     return sum(hit.allowed for hit in trial.hits[before:])
 
 
@@ -123,7 +123,7 @@ def _fail_wholly(start: Callable[[], Trial], server: StoreServer, proxy: Failing
     trial.note = "the store has restarted, without its data"
     before = len(trial.hits)
     for _ in range(HITS_AFTER_RESTART):
-        trial.move_to(trial.now_ns + PAUSE_NS)
+        trial.move_to(trial.now_ns + HIT_PAUSE_NS)
         _try_hit(trial)
     admitted = sum(hit.allowed for hit in trial.hits[before:])
     figures["after_restart"] = admitted

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ratelab.judge.candidate import Allotment, CandidateError, normalize
-from ratelab.judge.fake_clock import NS_PER_S
 from ratelab.judge.interleaving import Deadlock, Interleaving
-from ratelab.judge.timeline import CLIENT, Hit, Step
+from ratelab.judge.timeline import CLIENT, TimedHit, TimelineStep
 from ratelab.judge.trial import Bench, PromiseReport, Trial, find_excess, make_bound
+from ratelab.quota import NS_PER_S
 
-ALLOTMENT = Allotment(6, 3600, 6)
+THREADS_ALLOTMENT = Allotment(6, 3600, 6)
 
 THREADS = 4
 HITS_PER_THREAD = 4
@@ -32,14 +32,16 @@ PATIENCE = 4
 MAX_INSTRUCTIONS = 300_000
 """Instructions of all schedules, after which no further one begins."""
 
-SHARES = (0.5, 0.1, 0.02)
+SWITCH_SHARES = (0.5, 0.1, 0.02)
 """Shares of instructions after which another thread goes on, in turn."""
 
 
 def check(bench: Bench) -> PromiseReport:
     """Hit a key from several threads or tasks."""
     schedules = SCHEDULES if bench.store_url is None else SCHEDULES_ON_A_STORE
-    alone = bench.play(ALLOTMENT, [Step(0, THREADS * HITS_PER_THREAD)])  # shows, too, whether hits are coroutines
+    alone = bench.play(
+        THREADS_ALLOTMENT, [TimelineStep(0, THREADS * HITS_PER_THREAD)]
+    )  # shows, too, whether hits are coroutines
     expected = len(alone.admissions())
     kind = "tasks" if bench.candidate.is_async else "threads"
     hit_together = _hit_in_tasks if bench.candidate.is_async else _hit_in_threads
@@ -49,16 +51,22 @@ def check(bench: Bench) -> PromiseReport:
         if instructions > MAX_INSTRUCTIONS:
             schedules = seed
             break
-        trial = bench.start(ALLOTMENT, seed * NS_PER_S)
+        trial = bench.start(THREADS_ALLOTMENT, seed * NS_PER_S)
         instructions += hit_together(bench, trial, seed)
         admitted = sum(hit.allowed for hit in trial.hits)
         slept = any(hit.done_ns > hit.at_ns for hit in trial.hits)
         exact = admitted == expected
         if slept:
             times = sorted(trial.admissions())
-            exact = not find_excess(times, make_bound(bench.candidate, ALLOTMENT)).is_above
+            exact = not find_excess(times, make_bound(bench.candidate, THREADS_ALLOTMENT)).is_above
         if not exact:
-            figures = {**ALLOTMENT._asdict(), kind: _count(kind), "hits": hits, "admitted": admitted, "schedule": seed}
+            figures = {
+                **THREADS_ALLOTMENT._asdict(),
+                kind: _count(kind),
+                "hits": hits,
+                "admitted": admitted,
+                "schedule": seed,
+            }
             reason = f"{hits} hits of {_count(kind)} {kind} at once: {admitted} were admitted, not {expected}"
             return PromiseReport(False, figures, trial.rows, reason)
     return PromiseReport(True, {kind: _count(kind), "schedules": schedules, "hits": schedules * hits})
@@ -77,10 +85,10 @@ def _hit_in_threads(bench: Bench, trial: Trial, seed: int) -> int:
         for _ in range(HITS_PER_THREAD):
             at = trial.now_ns
             answer = normalize(limiter(key))
-            trial.hits.append(Hit(at, trial.now_ns, CLIENT, *answer))
+            trial.hits.append(TimedHit(at, trial.now_ns, CLIENT, *answer))
 
     may_wait, bench.watch.may_wait = bench.watch.may_wait, True  # the main thread waits for the others
-    interleaving = Interleaving(seed, SHARES[seed % len(SHARES)])
+    interleaving = Interleaving(seed, SWITCH_SHARES[seed % len(SWITCH_SHARES)])
     try:
         bench.call(lambda: bench.candidate.run(lambda: interleaving.run([work] * THREADS)), PATIENCE)
     except CandidateError as error:
@@ -98,7 +106,7 @@ def _hit_in_tasks(bench: Bench, trial: Trial, seed: int) -> int:  # noqa: ARG001
     async def work() -> None:
         at = trial.now_ns
         answer = normalize(await trial.limiter(key))
-        trial.hits.append(Hit(at, trial.now_ns, CLIENT, *answer))
+        trial.hits.append(TimedHit(at, trial.now_ns, CLIENT, *answer))
 
     async def run() -> None:
         await asyncio.gather(*(work() for _ in range(THREADS * HITS_PER_THREAD)))

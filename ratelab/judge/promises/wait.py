@@ -14,11 +14,11 @@ from math import ceil, inf
 from random import Random
 
 from ratelab.judge.candidate import Allotment
-from ratelab.judge.fake_clock import NS_PER_S
-from ratelab.judge.timeline import Hit, Step, shrink
+from ratelab.judge.timeline import TimedHit, TimelineStep, shrink
 from ratelab.judge.trial import Bench, PromiseReport, Trial
+from ratelab.quota import NS_PER_S
 
-ALLOTMENTS = (Allotment(5, 10, 5), Allotment(5, 100, 5), Allotment(10, 1, 10), Allotment(1, 60, 1))
+WAIT_ALLOTMENTS = (Allotment(5, 10, 5), Allotment(5, 100, 5), Allotment(10, 1, 10), Allotment(1, 60, 1))
 
 HISTORIES = 6
 """Random histories before a denial, for each of the allotments."""
@@ -33,7 +33,7 @@ Case = tuple[Allotment, int]
 def check(bench: Bench) -> PromiseReport:
     """Deny a client after random histories, and hit again after the announced wait, and before."""
     denials, longest_excess = 0, 0.0
-    for allotment in ALLOTMENTS:
+    for allotment in WAIT_ALLOTMENTS:
         random = Random(allotment.period)
         for _ in range(HISTORIES):
             case, history = (allotment, random.randrange(allotment.period * NS_PER_S)), _draw_history(allotment, random)
@@ -55,14 +55,14 @@ def _allowance_ns(allotment: Allotment) -> int:
     return max(NS_PER_S, allotment.period * NS_PER_S // 100)
 
 
-def _draw_history(allotment: Allotment, random: Random) -> list[Step]:
+def _draw_history(allotment: Allotment, random: Random) -> list[TimelineStep]:
     """Return a few admitted requests, and at the end the time of the burst that leads to a denial."""
     period = allotment.period * NS_PER_S
     times = sorted(random.randrange(2 * period) for _ in range(random.randrange(4)))
-    return [*(Step(at) for at in times), Step(2 * period, 0)]
+    return [*(TimelineStep(at) for at in times), TimelineStep(2 * period, 0)]
 
 
-def _deny(bench: Bench, case: Case, history: Sequence[Step]) -> tuple[Trial, Hit | None]:
+def _deny(bench: Bench, case: Case, history: Sequence[TimelineStep]) -> tuple[Trial, TimedHit | None]:
     """Play a history, then hit until the client is denied for the first time."""
     allotment, phase = case
     trial = bench.start(allotment, phase)
@@ -73,7 +73,7 @@ def _deny(bench: Bench, case: Case, history: Sequence[Step]) -> tuple[Trial, Hit
     return trial, trial.hit_until_denied(3 * allotment.limit + 2)
 
 
-def _suffices(trial: Trial, denial: Hit) -> bool:
+def _suffices(trial: Trial, denial: TimedHit) -> bool:
     """Wait as announced, and hit again; a wait that is too long to be tried suffices."""
     assert denial.retry_after is not None  # noqa: S101  (the caller has looked)
     if denial.retry_after > 10**6:
@@ -82,7 +82,7 @@ def _suffices(trial: Trial, denial: Hit) -> bool:
     return trial.hit().allowed
 
 
-def _hit_early(bench: Bench, case: Case, history: Sequence[Step], wait_ns: int) -> Trial:
+def _hit_early(bench: Bench, case: Case, history: Sequence[TimelineStep], wait_ns: int) -> Trial:
     """Play the history up to the denial in a new trial, and hit again after `wait_ns`."""
     trial, denial = _deny(bench, case, history)
     if denial is not None:
@@ -91,7 +91,7 @@ def _hit_early(bench: Bench, case: Case, history: Sequence[Step], wait_ns: int) 
     return trial
 
 
-def _is_tight(bench: Bench, case: Case, history: Sequence[Step], announced: float) -> bool:
+def _is_tight(bench: Bench, case: Case, history: Sequence[TimelineStep], announced: float) -> bool:
     allotment, _ = case
     if announced > MAX_PERIODS * allotment.period:
         return False
@@ -99,7 +99,7 @@ def _is_tight(bench: Bench, case: Case, history: Sequence[Step], announced: floa
     return early <= 0 or not _hit_early(bench, case, history, early).hits[-1].allowed
 
 
-def _measure_excess(bench: Bench, case: Case, history: Sequence[Step], announced: float) -> float:
+def _measure_excess(bench: Bench, case: Case, history: Sequence[TimelineStep], announced: float) -> float:
     """Return by how many seconds the announced wait exceeds the shortest one, to a millisecond."""
     high = ceil(max(0, announced) * NS_PER_S) + bench.tolerance_ns
     low = max(0, high - _allowance_ns(case[0]) - 2 * bench.tolerance_ns)
@@ -114,7 +114,7 @@ def _measure_excess(bench: Bench, case: Case, history: Sequence[Step], announced
     return max(0.0, round(announced - high / NS_PER_S, 3))
 
 
-def _find_shortest(bench: Bench, case: Case, history: Sequence[Step], longest_ns: int) -> int | None:
+def _find_shortest(bench: Bench, case: Case, history: Sequence[TimelineStep], longest_ns: int) -> int | None:
     """Return the shortest wait after which the client is admitted, to a millisecond; None if it is longer."""
     if not _hit_early(bench, case, history, longest_ns).hits[-1].allowed:
         return None
@@ -128,12 +128,12 @@ def _find_shortest(bench: Bench, case: Case, history: Sequence[Step], longest_ns
     return high
 
 
-def _is_short(bench: Bench, case: Case, history: Sequence[Step]) -> bool:
+def _is_short(bench: Bench, case: Case, history: Sequence[TimelineStep]) -> bool:
     trial, denial = _deny(bench, case, history)
     return denial is not None and denial.retry_after is not None and not _suffices(trial, denial)
 
 
-def _is_long(bench: Bench, case: Case, history: Sequence[Step]) -> bool:
+def _is_long(bench: Bench, case: Case, history: Sequence[TimelineStep]) -> bool:
     _, denial = _deny(bench, case, history)
     return (
         denial is not None
@@ -142,7 +142,7 @@ def _is_long(bench: Bench, case: Case, history: Sequence[Step]) -> bool:
     )
 
 
-def _report(bench: Bench, case: Case, history: list[Step], fails: object) -> PromiseReport:
+def _report(bench: Bench, case: Case, history: list[TimelineStep], fails: object) -> PromiseReport:
     assert callable(fails)  # noqa: S101  (one of the two above)
     short = shrink(history, lambda steps: bool(fails(bench, case, steps)))
     allotment, _ = case
