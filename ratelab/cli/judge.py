@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import IO
 
 import click
 
@@ -85,14 +86,20 @@ def _write(judgement: Judgement, as_json: bool, html_file: str | None, markdown_
     """Write the judgement in the forms that were asked for."""
     if html_file is not None:
         provenance = Provenance(format_command(click.get_current_context()), ratelab.__version__)
-        page = render_judgement_page(judgement, provenance)
-        write_text(html_file, lambda file: file.write(page) and None)
+        _write_file(html_file, render_judgement_page(judgement, provenance))
     markdown = render_markdown(judgement)
     if markdown_file not in (None, STANDARD_OUTPUT):
-        write_text(str(markdown_file), lambda file: file.write(markdown) and None)
+        _write_file(str(markdown_file), markdown)
     if as_json:
         click.echo(json.dumps(judgement.as_object(), ensure_ascii=False))
     elif markdown_file == STANDARD_OUTPUT:
         click.echo(markdown, nl=False)
     else:
         create_console().print(render_judgement(judgement))
+
+
+def _write_file(path: str, text: str) -> None:
+    def write(file: IO[str]) -> None:
+        file.write(text)
+
+    write_text(path, write)
