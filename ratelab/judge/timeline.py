@@ -43,33 +43,37 @@ def list_rows(hits: Sequence[TimedHit]) -> list[TimelineRow]:
 
     Times are seconds; `until` is the time of the last hit of a row.
     """
-    rows: list[TimelineRow] = []
+    groups: list[list[TimedHit]] = []
     for hit in hits:
-        row = rows[-1] if rows else None
-        at, until = hit.at_ns / NS_PER_S, hit.done_ns / NS_PER_S
-        if row is not None and row["key"] == hit.key and not hit.note:
-            instant = row["at"] == row["until"] == at == until
-            uniform = row["allowed"] in (0, row["hits"]) and bool(row["allowed"]) == hit.allowed
-            if instant or (uniform and row["single"] and at > row["until"]) or (uniform and until > at):
-                row["single"] = row["single"] and not instant
-                row["hits"] += 1
-                row["allowed"] += hit.allowed
-                row["until"] = until
-                row["retry_after"] = None if hit.allowed else hit.retry_after
-                continue
-        rows.append(
-            {
-                "at": at,
-                "until": until,
-                "key": hit.key,
-                "hits": 1,
-                "allowed": int(hit.allowed),
-                "retry_after": None if hit.allowed else hit.retry_after,
-                "note": hit.note,
-                "single": True,
-            }
-        )
-    return [{name: value for name, value in row.items() if name != "single"} for row in rows]
+        last = groups[-1][-1] if groups else None
+        if last is not None and (last.at_ns, last.key) == (hit.at_ns, hit.key) and not hit.note:
+            groups[-1].append(hit)
+        else:
+            groups.append([hit])
+    merged: list[list[TimedHit]] = []
+    single = False  # whether the last row consists of single hits
+    for group in groups:
+        first, last = group[0], merged[-1][-1] if merged else None
+        alike = last is not None and (last.key, last.allowed) == (first.key, first.allowed) and not first.note
+        if alike and single and len(group) == 1:
+            merged[-1].append(first)
+        else:
+            merged.append([*group])
+            single = len(group) == 1
+    return [_make_row(group) for group in merged]
+
+
+def _make_row(group: Sequence[TimedHit]) -> TimelineRow:
+    denied = [hit for hit in group if not hit.allowed]
+    return {
+        "at": group[0].at_ns / NS_PER_S,
+        "until": group[-1].done_ns / NS_PER_S,
+        "key": group[0].key,
+        "hits": len(group),
+        "allowed": len(group) - len(denied),
+        "retry_after": denied[-1].retry_after if denied else None,
+        "note": group[0].note,
+    }
 
 
 def shrink(steps: Sequence[TimelineStep], fails: Callable[[list[TimelineStep]], bool]) -> list[TimelineStep]:

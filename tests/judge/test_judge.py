@@ -12,6 +12,8 @@ from slow_parameters import mark_slow
 
 from ratelab.errors import InputError
 from ratelab.judge import BUILT_IN_TARGETS, PROMISES, Judgement, find_factory, judge
+from ratelab.judge.timeline import TimedHit, TimelineStep, list_rows, shrink
+from ratelab.quota import NS_PER_S
 
 SUPPORT = Path(judged_kernels.__file__).parent
 
@@ -129,6 +131,24 @@ def test_ten_runs_give_the_same_bytes() -> None:
     target = f"{SUPPORT / 'wrong_limiters.py'}:racing_bucket"
     outputs = {json.dumps(judge(target, ["bound", "wait", "threads"]).as_object()) for _ in range(10)}
     assert len(outputs) == 1
+
+
+def test_rows_are_bursts_or_single_hits_with_equal_answers() -> None:
+    hits = [
+        TimedHit(at * NS_PER_S, at * NS_PER_S, "alice", allowed) for at, allowed in [(0, True), (3, True), (3, False)]
+    ]
+    hits += [TimedHit(at * NS_PER_S, at * NS_PER_S, "alice", False, 9 - at) for at in (4, 5)]
+    assert [(row["at"], row["until"], row["hits"], row["allowed"], row["retry_after"]) for row in list_rows(hits)] == [
+        (0, 0, 1, 1, None),
+        (3, 3, 2, 1, None),
+        (4, 5, 2, 0, 4),
+    ]
+
+
+def test_a_timeline_is_shortened_to_the_hits_that_matter() -> None:
+    steps = [TimelineStep(at, 5) for at in range(20)]
+    short = shrink(steps, lambda steps: sum(step.hits for step in steps if step.at_ns > 15) >= 6)
+    assert sorted(step.hits for step in short) == [1, 5]
 
 
 # --- faults of adapters

@@ -11,7 +11,6 @@ from mutate import rewritten
 from ratelab import MemoryLimiter, Policy
 from ratelab.algorithms.fixed_window import FixedWindow
 from ratelab.algorithms.gcra import Gcra
-from ratelab.algorithms.sliding_counter import SlidingCounter
 from ratelab.algorithms.sliding_log import SlidingLog
 from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.limiter import traits_of
@@ -39,7 +38,6 @@ def make(kind: Any, right: str, wrong: str) -> Factory:
 
 bound_window = make(FixedWindow, "used + cost <= burst", "used + cost <= burst + 1")
 bound_bucket = make(TokenBucket, "refilled if refilled < capacity else capacity", "refilled")
-bound_counter = make(SlidingCounter, " - previous * (window - elapsed)", "")
 bound_gcra = make(Gcra, "state[0] if state[0] > clock else clock", "state[0]")
 due_bucket = make(TokenBucket, "(now - last) * limit", "(now - last) * limit // period * period")
 due_log = make(SlidingLog, "+ window", "+ 2 * window")
