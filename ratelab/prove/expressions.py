@@ -23,6 +23,7 @@ from ratelab.prove.terms import (
     least,
     modulo,
     negate,
+    run_solver,
     same,
     to_number,
     to_truth,
@@ -31,8 +32,8 @@ from ratelab.prove.terms import (
 MAX_TABLE_ITEMS = 64
 """Items of a field that is looked up at a place which is not known."""
 
-CHECK_TIMEOUT_MS = 200
-"""The time in which the solver may exclude a condition; otherwise, it may hold."""
+MAX_CHECK_EFFORT = 1_000_000
+"""Steps of the solver in which it may exclude a condition, which otherwise may hold; the same in each run."""
 
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Truth]] = {
     ast.Lt: lambda left, right: to_number(left) < to_number(right),
@@ -265,5 +266,5 @@ def may_hold(condition: Truth) -> bool:
     if not is_term(condition):
         return bool(condition)
     solver = z3.Solver()
-    solver.set("timeout", CHECK_TIMEOUT_MS)
-    return bool(solver.check(condition) != z3.unsat)
+    solver.set("rlimit", MAX_CHECK_EFFORT)
+    return bool(run_solver(solver, condition) != z3.unsat)

@@ -11,7 +11,7 @@ import z3
 
 from ratelab.prove.built_in import Invariants, Knowledge, Representative
 from ratelab.prove.scene import History, RealSteps, Scene, Subject, Theorem, TranslatedSteps
-from ratelab.prove.terms import Truth, all_of, divide, greatest, is_term, negate
+from ratelab.prove.terms import Truth, all_of, divide, greatest, is_term, negate, run_solver
 from ratelab.prove.theorems import list_fields
 
 MAX_HITS = 3
@@ -55,10 +55,10 @@ class Budget:
         solver.set("timeout", left)
         solver.set("rlimit", effort)
         solver.add(*(term for term in terms if is_term(term)))
-        result = solver.check()
+        result = run_solver(solver)
         if result == z3.unknown:
             reason = solver.reason_unknown()
-            is_late = monotonic() >= self._end or reason in ("timeout", "canceled", "interrupted from keyboard")
+            is_late = monotonic() >= self._end or reason in ("timeout", "canceled")
             raise OutOfTimeError("" if is_late else f"the solver has given up: {reason}")
         return solver.model() if result == z3.sat else None
 

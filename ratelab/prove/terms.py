@@ -24,6 +24,14 @@ def is_term(value: object) -> bool:
     return isinstance(value, z3.ExprRef)
 
 
+def run_solver(solver: z3.Solver, *assumptions: Truth) -> z3.CheckSatResult:
+    """Return the result of a solver; raise `KeyboardInterrupt` at Ctrl-C, which Z3 catches."""
+    result = solver.check(*assumptions)
+    if result == z3.unknown and solver.reason_unknown() == "interrupted from keyboard":
+        raise KeyboardInterrupt
+    return result
+
+
 def to_truth(value: Any) -> Truth:
     """Return whether a number is not 0; a truth value is returned as it is."""
     if not is_term(value):

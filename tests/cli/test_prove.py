@@ -49,6 +49,7 @@ def test_a_proof_names_each_theorem_and_the_invariants() -> None:
     assert text.endswith("All 13 theorems are proved.\n")
 
 
+@pytest.mark.slow
 def test_the_log_is_proved_for_a_size_that_is_stated() -> None:
     text = get_output("prove", "sliding-log", "--theorem", "never")
     assert "For all states, times and costs, for logs of at most 3 entries:" in text
@@ -67,7 +68,8 @@ def test_a_refutation_is_a_timeline_with_states(careless: str) -> None:
 
 
 def test_json_has_the_timeline_with_every_field(careless: str) -> None:
-    result = invoke("prove", careless, "--rate", "7/3s", "--burst", "5", "--json")
+    chosen = [word for name in ("wait suffices", "never", "step back") for word in ("--theorem", name)]
+    result = invoke("prove", careless, "--rate", "7/3s", "--burst", "5", "--json", *chosen)
     document = json.loads(result.stdout)
     assert (result.exit_code, document["is_proved"], document["scope"]) == (1, False, "")
     statuses = {one["name"]: one["status"] for one in document["theorems"]}
@@ -102,7 +104,7 @@ def test_what_is_not_decided_in_time_is_not_proved() -> None:
 
 
 def test_a_picture_shows_the_refutation_in_lanes(careless: str) -> None:
-    proof = prove(find(careless), Quota.parse("7/3s", 5))
+    proof = prove(find(careless), Quota.parse("7/3s", 5), names=["wait suffices", "step back"])
     refuted = {finding.name: finding for finding in proof.findings if finding.status == REFUTED}
     for finding in refuted.values():
         figure = draw_refutation(proof, finding)

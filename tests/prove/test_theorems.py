@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from pathlib import Path
+from threading import Timer
 
 import pytest
 import z3
@@ -160,10 +164,24 @@ def test_a_theorem_without_time_is_not_proved() -> None:
     assert {finding.reason for finding in proof.findings if finding.reason} == {"not decided within 1 ns"}
 
 
+X, Y, Z = z3.Ints("x y z")
+UNSOLVED = X * X * X + Y * Y * Y + Z * Z * Z == 114
+"""A problem that nobody has solved."""
+
+
 def test_the_solver_stops_after_its_time() -> None:
-    x, y, z = z3.Ints("x y z")
     with pytest.raises(OutOfTimeError):
-        Budget(0.05).check(x * x * x + y * y * y + z * z * z == 114)
+        Budget(0.05).check(UNSOLVED)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="another process would get the signal, too")
+def test_the_solver_stops_at_ctrl_c() -> None:
+    def check_and_interrupt() -> None:
+        Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        Budget(60).check(UNSOLVED)
+
+    with pytest.raises(KeyboardInterrupt):
+        check_and_interrupt()
 
 
 def test_a_wrong_translation_is_an_internal_error_not_a_refutation() -> None:
@@ -181,7 +199,6 @@ def test_a_step_that_raises_an_error_is_refuted_by_it(cooldown: type[Algorithm],
     path = tmp_path / "cooldown.py"
     right, wrong = "if cost <= self.burst else NEVER", "// (cost - 3) if cost < 6 else NEVER"
     path.write_text(path.read_text().replace(right, wrong))
-    proof = prove(find(f"{path}:Cooldown"), parse("2/s:5"))
-    (failed,) = (finding for finding in proof.findings if finding.name == "no errors")
+    (failed,) = prove(find(f"{path}:Cooldown"), parse("2/s:5"), names=["no errors"]).findings
     assert failed.status == REFUTED
     assert [event.cost for event in failed.timeline][-1] == 3
