@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import product
+from itertools import count, product
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -19,6 +19,9 @@ MAX_HITS = 3
 
 MAX_COMPARED_NUMBERS = 8
 """Numbers in a state that are compared with each other."""
+
+FIRST_EFFORT = 5_000_000
+"""Steps of the solver with the first seed: about a second."""
 
 MAX_SIMPLIFYING_EFFORT = 500_000
 """Steps of the solver for each attempt to simplify a timeline; unlike a time, a limit that is the same in each run."""
@@ -45,22 +48,29 @@ class Budget:
             return None
 
     def check(self, *terms: Truth, effort: int = 0) -> z3.ModelRef | None:
-        """Return values for which all terms are true, or None if there are none; `effort` limits the search."""
+        """Return values for which all terms are true, or None if there are none; `effort` limits the search.
+
+        Without a limit, the solver begins anew with another seed and twice the effort each time: a search that does not
+        end with one seed is often short with another.
+        """
         if not all(is_term(term) or term for term in terms):
             return None
-        left = int((self._end - monotonic()) * 1000)
-        if left <= 0:
-            raise OutOfTimeError
-        solver = z3.Then("simplify", "propagate-values", "solve-eqs", "smt").solver()
-        solver.set("timeout", left)
-        solver.set("rlimit", effort)
-        solver.add(*(term for term in terms if is_term(term)))
-        result = run_solver(solver)
-        if result == z3.unknown:
-            reason = solver.reason_unknown()
-            is_late = monotonic() >= self._end or reason in ("timeout", "canceled")
-            raise OutOfTimeError("" if is_late else f"the solver has given up: {reason}")
-        return solver.model() if result == z3.sat else None
+        for seed in count():
+            left = int((self._end - monotonic()) * 1000)
+            if left <= 0:
+                raise OutOfTimeError
+            solver = z3.Then("simplify", "propagate-values", "solve-eqs", "smt").solver()
+            solver.set("timeout", left)
+            solver.set("random_seed", seed)
+            solver.set("rlimit", effort or FIRST_EFFORT << seed)
+            solver.add(*(term for term in terms if is_term(term)))
+            result = run_solver(solver)
+            if result != z3.unknown:
+                return solver.model() if result == z3.sat else None
+            reason, is_late = solver.reason_unknown(), monotonic() >= self._end
+            if effort or not (is_late or reason in ("timeout", "canceled") or "resource" in reason):
+                raise OutOfTimeError(f"the solver has given up: {reason}")
+        raise AssertionError  # count() does not end
 
 
 class Prover:
