@@ -119,7 +119,7 @@ def proves_equal(kind: type[Algorithm], source: str, quota: Quota, timeout_ns: i
     Raises `InputError` for a text that cannot be translated.
     """
     from ratelab.prove.scene import Subject, TranslatedSteps
-    from ratelab.prove.solver import Budget, OutOfTimeError, Prover
+    from ratelab.prove.solver import OutOfTimeError, Prover, TimeBudget
     from ratelab.prove.theorems import NO_ERRORS, decides_as_itself
     from ratelab.prove.translate import parse_method
 
@@ -129,7 +129,9 @@ def proves_equal(kind: type[Algorithm], source: str, quota: Quota, timeout_ns: i
     prover = Prover(Subject(algorithm, quota, traits_of(algorithm)), steps, seconds, _find_knowledge(type(algorithm)))
     try:
         prover.find_invariants()
-        return all(prover.is_proved(theorem, Budget(seconds)) for theorem in (NO_ERRORS, decides_as_itself(algorithm)))
+        return all(
+            prover.is_proved(theorem, TimeBudget(seconds)) for theorem in (NO_ERRORS, decides_as_itself(algorithm))
+        )
     except OutOfTimeError:
         return False
 
@@ -202,9 +204,9 @@ def list_theorems(subject: Subject, knowledge: Knowledge | None) -> Iterator[The
 
 
 def _decide(prover: Prover, theorem: Theorem) -> Finding:
-    from ratelab.prove.solver import MAX_HITS, Budget, OutOfTimeError
+    from ratelab.prove.solver import MAX_HITS, OutOfTimeError, TimeBudget
 
-    finding, budget = Finding(theorem.name, theorem.meaning, UNDECIDED), Budget(prover.seconds)
+    finding, budget = Finding(theorem.name, theorem.meaning, UNDECIDED), TimeBudget(prover.seconds)
     try:
         if prover.is_proved(theorem, budget):
             return finding._replace(status=PROVED)

@@ -45,7 +45,7 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Truth]] = {
 }
 
 
-class Fault(NamedTuple):
+class StepFault(NamedTuple):
     """A condition under which a step would raise an exception in Python."""
 
     condition: Truth
@@ -62,7 +62,7 @@ class Evaluator:
         self.known: dict[str, Truth] = dict.fromkeys(names, True)
         """The condition under which a name has a value."""
         self.reached: Truth = True
-        self.faults: list[Fault] = []
+        self.faults: list[StepFault] = []
 
     def error(self, node: Any, problem: str) -> InputError:
         """Return the error that names the line of a node."""
@@ -78,7 +78,7 @@ class Evaluator:
         """Note that Python would raise an exception here under a condition."""
         happens = all_of(self.reached, condition)
         if may_hold(happens):
-            self.faults.append(Fault(happens, node.lineno, reason))
+            self.faults.append(StepFault(happens, node.lineno, reason))
 
     def branch(self, condition: Truth, *branches: Callable[[], Any]) -> list[Any]:
         """Run two branches, each as far as it is reached; return their results."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import z3
 
 from ratelab.limiter import Algorithm, Decision, Traits
-from ratelab.prove.expressions import Fault
+from ratelab.prove.expressions import StepFault
 from ratelab.prove.terms import Number, Truth, all_of, is_term, negate
 from ratelab.prove.translate import Method, Stepped, Translator
 from ratelab.quota import Quota
@@ -23,7 +23,7 @@ class DecidedHit(NamedTuple):
     decision: Decision
     before: list[Number]
     after: list[Number]
-    faults: Sequence[Fault]
+    faults: Sequence[StepFault]
     by: str
     """Its lane: empty for the algorithm, else the other algorithm or course of events that is compared."""
     note: str
@@ -59,7 +59,7 @@ class RealSteps:
         try:
             row = self.algorithm.step(after, now, cost)
         except Exception as error:
-            fault = Fault(True, 0, f"{type(error).__name__}: {error}")
+            fault = StepFault(True, 0, f"{type(error).__name__}: {error}")
             return Stepped((False, 0, 0, 0, 0), after, [fault])
         return Stepped((bool(row[0]), *row[1:]), after, [])
 

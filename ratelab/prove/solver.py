@@ -34,7 +34,7 @@ class OutOfTimeError(Exception):
     """The time for a theorem is over, or the solver has given up; the message states why in the second case."""
 
 
-class Budget:
+class TimeBudget:
     """The time that may be spent on one theorem."""
 
     def __init__(self, seconds: float) -> None:
@@ -50,8 +50,8 @@ class Budget:
     def check(self, *terms: Truth, effort: int = 0) -> z3.ModelRef | None:
         """Return values for which all terms are true, or None if there are none; `effort` limits the search.
 
-        Without a limit, the solver begins anew with another seed and twice the effort each time: a search that does not
-        end with one seed is often short with another.
+        Without a limit, the solver starts again with another seed and twice the effort each time: a search that is long
+        with one seed is often short with another.
         """
         if not all(is_term(term) or term for term in terms):
             return None
@@ -122,7 +122,7 @@ class Prover:
 
         Flanagan and Leino, "Houdini, an annotation assistant for ESC/Java" (2001).
         """
-        budget, scene = Budget(self.seconds), self._create_scene()
+        budget, scene = TimeBudget(self.seconds), self._create_scene()
         origin = scene.variable("origin")
         kept = _keep_true(budget, scene, dict(self._list_invariants(scene.start(origin), origin)))
         while kept != self.invariants:
@@ -132,7 +132,7 @@ class Prover:
             after = self._list_invariants(hit.after, greatest(hit.now, scene.latest))
             kept = _keep_true(budget, scene, {text: term for text, term in after if text in kept})
 
-    def _find_relations(self, history: History, budget: Budget) -> list[int]:
+    def _find_relations(self, history: History, budget: TimeBudget) -> list[int]:
         """Return the numbers of the relations that hold for a new key and that every hit preserves, as invariants."""
         scene = self._create_scene()
         origin = scene.variable("origin")
@@ -153,12 +153,12 @@ class Prover:
     def reduce_states(self) -> None:
         """Restrict the states of proofs to representatives, if each state is proved to decide as its own."""
         representative = None if self._knowledge is None else self._knowledge.representative
-        if representative is not None and self.is_proved(representative.theorem, Budget(self.seconds)):
+        if representative is not None and self.is_proved(representative.theorem, TimeBudget(self.seconds)):
             self._representative = representative
 
     # --- theorems
 
-    def is_proved(self, theorem: Theorem, budget: Budget) -> bool:
+    def is_proved(self, theorem: Theorem, budget: TimeBudget) -> bool:
         """Return whether a theorem holds for every state that has the invariants."""
         scene = self._any_state()
         if theorem.history is not None:
@@ -167,7 +167,7 @@ class Prover:
         conclusion = theorem.claim(scene)
         return budget.check(*scene.given, *scene.list_definitions(), negate(conclusion)) is None
 
-    def find_counterexample(self, theorem: Theorem, budget: Budget) -> Counterexample | None:
+    def find_counterexample(self, theorem: Theorem, budget: TimeBudget) -> Counterexample | None:
         """Return a timeline of few hits that refutes a theorem, as the real step decides it; None if there is none."""
         for is_near, hits in product((True, False), range(MAX_HITS + 1)):
             scene = self._unroll(theorem, hits)
@@ -206,7 +206,7 @@ class Prover:
             yield value <= (quota.burst + 1 if is_cost else NEAR_WINDOWS * quota.window)
         yield scene.variable("origin") == 0
 
-    def _simplify(self, scene: Scene, terms: list[Truth], model: z3.ModelRef, budget: Budget) -> dict[str, int]:
+    def _simplify(self, scene: Scene, terms: list[Truth], model: z3.ModelRef, budget: TimeBudget) -> dict[str, int]:
         """Return values that refute the theorem, too: of each variable in turn a landmark, or else the least one.
 
         So they are easy to read, and do not depend on the version of the solver.
@@ -242,7 +242,7 @@ def _read(model: z3.ModelRef, variable: Any) -> int:
     return value
 
 
-def _minimize(variable: Any, terms: Sequence[Truth], model: z3.ModelRef, budget: Budget) -> z3.ModelRef:
+def _minimize(variable: Any, terms: Sequence[Truth], model: z3.ModelRef, budget: TimeBudget) -> z3.ModelRef:
     """Return values with the least one from 0 on of a variable; the given ones if it is below 0."""
     low, high = 0, _read(model, variable)
     while low < high:
@@ -264,7 +264,7 @@ class Counterexample(NamedTuple):
     scene: Scene
 
 
-def _keep_true(budget: Budget, scene: Scene, terms: dict[Any, Truth]) -> list[Any]:
+def _keep_true(budget: TimeBudget, scene: Scene, terms: dict[Any, Truth]) -> list[Any]:
     """Return the keys of the terms that are true in all that a scene supposes, by leaving out those that may not be."""
     given = [*scene.given, *scene.list_definitions()]
     while (model := budget.check(*given, negate(all_of(*terms.values())))) is not None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ratelab.errors import InputError
 from ratelab.lab.step_source import parse_step
 from ratelab.limiter import NEVER, ROW_FIELDS, Algorithm
-from ratelab.prove.expressions import Evaluator, Fault, may_hold
+from ratelab.prove.expressions import Evaluator, StepFault, may_hold
 from ratelab.prove.terms import (
     Number,
     Truth,
@@ -38,7 +38,7 @@ class Stepped(NamedTuple):
 
     row: tuple[Any, ...]
     state: list[Number]
-    faults: list[Fault]
+    faults: list[StepFault]
 
 
 class Method(NamedTuple):

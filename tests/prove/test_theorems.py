@@ -24,7 +24,7 @@ from ratelab.lab import conformance
 from ratelab.limiter import traits_of
 from ratelab.prove import PROVED, REFUTED, UNDECIDED, Finding, prove
 from ratelab.prove.scene import Subject, TranslatedSteps
-from ratelab.prove.solver import Budget, OutOfTimeError, Prover
+from ratelab.prove.solver import OutOfTimeError, Prover, TimeBudget
 from ratelab.prove.theorems import GENERAL
 
 QUOTAS = ["7/3s:5", "2/s:1", "3/10ns:4", "1/day:1", "1000000/h:1000000", "5/7ns:6", "999999937/h:3"]
@@ -166,19 +166,19 @@ def test_a_theorem_without_time_is_not_proved() -> None:
 
 X, Y, Z = z3.Ints("x y z")
 UNSOLVED = X * X * X + Y * Y * Y + Z * Z * Z == 114
-"""A problem that nobody has solved."""
+"""An open problem: no solution is known."""
 
 
 def test_the_solver_stops_after_its_time() -> None:
     with pytest.raises(OutOfTimeError):
-        Budget(0.05).check(UNSOLVED)
+        TimeBudget(0.05).check(UNSOLVED)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="another process would get the signal, too")
 def test_the_solver_stops_at_ctrl_c() -> None:
     def check_and_interrupt() -> None:
         Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-        Budget(60).check(UNSOLVED)
+        TimeBudget(60).check(UNSOLVED)
 
     with pytest.raises(KeyboardInterrupt):
         check_and_interrupt()
@@ -192,7 +192,7 @@ def test_a_wrong_translation_is_an_internal_error_not_a_refutation() -> None:
     prover = Prover(Subject(algorithm, parse("2/s:5"), traits_of(algorithm)), wrong, 10)
     denied = next(theorem for theorem in GENERAL if theorem.name == "denied")
     with pytest.raises(RuntimeError, match="the translation of token-bucket is wrong"):
-        prover.find_counterexample(denied, Budget(10))
+        prover.find_counterexample(denied, TimeBudget(10))
 
 
 def test_a_step_that_raises_an_error_is_refuted_by_it(cooldown: type[Algorithm], tmp_path: Path) -> None:
