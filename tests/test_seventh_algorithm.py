@@ -55,6 +55,6 @@ def test_it_is_available_by_name(tree: Path) -> None:
 
 @pytest.mark.slow
 def test_no_test_fails_with_it(tree: Path) -> None:
-    done = run_in(tree, "-m", "pytest", "-q", "-n", "2", "--tb=short", "-rfE")  # other slow tests run beside it
+    done = run_in(tree, "-m", "pytest", "-q", "-n", "2", "--tb=short", "-rfE")  # other slow tests run at the same time
     assert done.returncode == 0, done.stdout[-5000:]
     assert re.search(r"\d+ passed", done.stdout)
