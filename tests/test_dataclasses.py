@@ -40,18 +40,23 @@ DATACLASSES = {
 }
 
 
-def holds_arrays(annotation: Any, module: str) -> bool:
-    """Check whether a value of this type is an array or has one in a field, however deep."""
+def holds_arrays(annotation: Any, module: str, outer: tuple[type, ...] = ()) -> bool:
+    """Check whether a value of this type is an array or has one in a field, however deep.
+
+    `outer` are the types whose fields are being checked, which a field may name again.
+    """
     if isinstance(annotation, str):
         names = {**NAMES, **vars(sys.modules[module])}
-        return any(holds_arrays(names[word], module) for word in re.findall(r"\w+", annotation) if word in names)
+        return any(holds_arrays(names[word], module, outer) for word in re.findall(r"\w+", annotation) if word in names)
     if annotation is np.ndarray:
         return True
     if isinstance(annotation, type) and (is_dataclass(annotation) or hasattr(annotation, "_fields")):
+        if annotation in outer:
+            return False
         fields = vars(annotation).get("__annotations__") or annotation.__annotations__
-        return any(holds_arrays(field, annotation.__module__) for field in fields.values())
+        return any(holds_arrays(field, annotation.__module__, (*outer, annotation)) for field in fields.values())
     inner = (getattr(annotation, "__origin__", None), getattr(annotation, "__value__", None), *get_args(annotation))
-    return any(holds_arrays(part, module) for part in inner if part is not None)
+    return any(holds_arrays(part, module, outer) for part in inner if part is not None)
 
 
 def test_arrays_are_found_in_annotations() -> None:

