@@ -1,0 +1,24 @@
+"""django-ratelimit on Redis as Django's cache: its documentation rules out the local-memory cache."""
+
+from adapting import on_store, window_bound
+from django_settings import configure, redis_cache
+
+
+@on_store(window_bound)
+def redis(url, limit, period, burst):
+    configure(redis_cache(url))
+    from django.core.cache import cache
+    from django.test import RequestFactory
+    from django_ratelimit.core import get_usage
+
+    cache.clear()
+    requests = RequestFactory()
+
+    def hit(key, cost=1):
+        if cost != 1:
+            raise NotImplementedError("a request costs 1")
+        request = requests.get("/", REMOTE_ADDR=key)
+        usage = get_usage(request, group="league", key="ip", rate=f"{limit}/{int(period)}s", increment=True)
+        return not usage["should_limit"], usage["time_left"] if usage["should_limit"] else None
+
+    return hit

@@ -1,0 +1,16 @@
+"""fastapi-throttle as a dependency of a FastAPI route."""
+
+from adapting import asgi_hit, bounded, log_bound
+from fastapi import Depends, FastAPI
+from fastapi_throttle import RateLimiter
+
+
+@bounded(log_bound)
+def dependency(limit, period, burst):
+    app = FastAPI()
+
+    @app.get("/", dependencies=[Depends(RateLimiter(times=limit, seconds=int(period)))])
+    async def index():
+        return {"msg": "ok"}
+
+    return asgi_hit(app)

@@ -1,0 +1,37 @@
+"""Flask-Limiter on a view of a Flask application."""
+
+from adapting import answer, log_bound, window_bound
+from flask import Flask
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
+
+
+def _hit(limits, **options):
+    app = Flask(__name__)
+    limiter = Limiter(get_remote_address, app=app, storage_uri="memory://", headers_enabled=True, **options)
+    app.add_url_rule("/", view_func=limiter.limit(";".join(limits))(lambda: "ok"))
+    client = app.test_client()
+
+    def hit(key, cost=1):
+        if cost != 1:
+            raise NotImplementedError("a request costs 1")
+        response = client.get("/", environ_base={"REMOTE_ADDR": key})
+        return answer(response.status_code, response.headers)
+
+    return hit
+
+
+def fixed_window(limit, period, burst):
+    return _hit([f"{limit} per {int(period)} second"])
+
+
+def moving_window(limit, period, burst):
+    return _hit([f"{limit} per {int(period)} second"], strategy="moving-window")
+
+
+def several(quotas):
+    return _hit([f"{limit} per {int(period)} second" for limit, period, _ in quotas])
+
+
+fixed_window.bound, fixed_window.several = window_bound, several
+moving_window.bound = log_bound

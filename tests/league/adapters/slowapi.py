@@ -1,0 +1,33 @@
+"""slowapi on a route of a FastAPI application."""
+
+from adapting import asgi_hit, window_bound
+from fastapi import FastAPI, Request
+from slowapi import Limiter, _rate_limit_exceeded_handler
+from slowapi.errors import RateLimitExceeded
+from slowapi.util import get_remote_address
+from starlette.responses import PlainTextResponse
+
+
+def _hit(limits):
+    limiter = Limiter(key_func=get_remote_address, headers_enabled=True)
+    app = FastAPI()
+    app.state.limiter = limiter
+    app.add_exception_handler(RateLimitExceeded, _rate_limit_exceeded_handler)
+
+    @limiter.limit(";".join(limits))
+    async def home(request: Request):
+        return PlainTextResponse("ok")
+
+    app.get("/")(home)
+    return asgi_hit(app)
+
+
+def fixed_window(limit, period, burst):
+    return _hit([f"{limit} per {int(period)} second"])
+
+
+def several(quotas):
+    return _hit([f"{limit} per {int(period)} second" for limit, period, _ in quotas])
+
+
+fixed_window.bound, fixed_window.several = window_bound, several

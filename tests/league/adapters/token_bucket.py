@@ -1,0 +1,10 @@
+"""Limiter of token-bucket."""
+
+from adapting import bounded, bucket_bound
+from token_bucket import Limiter, MemoryStorage
+
+
+@bounded(bucket_bound)
+def memory(limit, period, burst):
+    limiter = Limiter(limit / period, burst, MemoryStorage())
+    return lambda key, cost=1: (limiter.consume(key, cost), None)

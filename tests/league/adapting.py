@@ -1,0 +1,118 @@
+"""Parts that several adapters share: bounds, requests, limiters on a store."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+Answer = tuple[bool, float | None]
+"""Whether a hit was allowed, and the wait in seconds that the package announced."""
+
+Hit = Callable[..., Any]
+"""`hit(key, cost=1)`: returns an `Answer`, or a coroutine of one."""
+
+
+class Factory(Protocol):
+    """A candidate of `ratelab judge`, with its optional attributes."""
+
+    def __call__(self, limit: int, period: float, burst: int) -> Hit: ...
+
+
+def log_bound(limit: int, period: float, burst: int, window: float) -> int:
+    """Return the bound of an exact sliding window: `limit` in each started period."""
+    return limit * math.ceil(window / period)
+
+
+def window_bound(limit: int, period: float, burst: int, window: float) -> int:
+    """Return the bound of windows that start over: `limit` in each period that `window` touches."""
+    return limit * (math.ceil(window / period) + 1)
+
+
+def bucket_bound(limit: int, period: float, burst: int, window: float) -> float:
+    """Return the bound of a bucket: a burst, and what the rate grants during `window`."""
+    return burst + limit * window / period
+
+
+def bounded(bound: Callable[..., float]) -> Callable[[Any], Any]:
+    """State the documented bound of a candidate."""
+
+    def decorate(factory: Any) -> Any:
+        factory.bound = bound
+        return factory
+
+    return decorate
+
+
+def on_store(bound: Callable[..., float]) -> Callable[[Callable[..., Hit]], Any]:
+    """Make a candidate of `connect(url, limit, period, burst)`, which returns a hit on a Redis-protocol server.
+
+    The server is that of the environment variable LEAGUE_STORE.
+    """
+
+    def decorate(connect: Callable[..., Hit]) -> Any:
+        def factory(limit: int, period: float, burst: int) -> Hit:
+            return connect(os.environ["LEAGUE_STORE"], limit, period, burst)
+
+        factory.store = connect  # type: ignore[attr-defined]
+        factory.bound = bound  # type: ignore[attr-defined]
+        return factory
+
+    return decorate
+
+
+def per_key(make: Callable[[], Any]) -> Callable[[str], Any]:
+    """Return a function that makes one limiter for each key, for packages whose limiters have no keys."""
+    limiters: dict[str, Any] = {}
+
+    def of(key: str) -> Any:
+        if key not in limiters:
+            limiters[key] = make()
+        return limiters[key]
+
+    return of
+
+
+def asgi_hit(app: Callable[..., Awaitable[None]]) -> Hit:
+    """Return a hit that sends `GET /` from the client address `key` to an ASGI application."""
+
+    async def hit(key: str, cost: int = 1) -> Answer:
+        if cost != 1:
+            raise NotImplementedError("a request costs 1")
+        start: dict[str, Any] = {}
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": "/",
+            "raw_path": b"/",
+            "query_string": b"",
+            "root_path": "",
+            "headers": [],
+            "client": (key, 1),
+            "server": ("test", 80),
+        }
+        await app(scope, receive, send)
+        headers = {name.decode().lower(): value.decode() for name, value in start["headers"]}
+        return answer(start["status"], headers)
+
+    return hit
+
+
+def answer(status: int, headers: Any) -> Answer:
+    """Return the decision in a response: 429 is a denial, `Retry-After` the wait."""
+    if status not in (200, 429):
+        raise RuntimeError(f"response {status}")
+    announced = headers.get("retry-after") if status == 429 else None
+    return status == 200, None if announced is None else float(announced)

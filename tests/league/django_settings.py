@@ -1,0 +1,25 @@
+"""Settings of Django for the adapters of its packages."""
+
+import django
+from django.conf import settings
+
+
+def configure(cache, **options):
+    """Set Django up once, with `cache` as the default cache."""
+    if not settings.configured:
+        settings.configure(
+            CACHES={"default": cache},
+            SECRET_KEY="league",  # noqa: S106
+            ALLOWED_HOSTS=["*"],
+            DEFAULT_CHARSET="utf-8",
+            **options,
+        )
+        django.setup()
+
+
+LOCAL_MEMORY = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+
+
+def redis_cache(url):
+    """Return the settings of Django's cache on a Redis-protocol server."""
+    return {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": url}
