@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
+import threading
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 Answer = tuple[bool, float | None]
@@ -22,7 +23,7 @@ class Factory(Protocol):
 
 def log_bound(limit: int, period: float, burst: int, window: float) -> int:
     """Return the bound of an exact sliding window: `limit` in each started period."""
-    return limit * math.ceil(window / period)
+    return limit * max(1, math.ceil(window / period))
 
 
 def window_bound(limit: int, period: float, burst: int, window: float) -> int:
@@ -30,9 +31,9 @@ def window_bound(limit: int, period: float, burst: int, window: float) -> int:
     return limit * (math.ceil(window / period) + 1)
 
 
-def bucket_bound(limit: int, period: float, burst: int, window: float) -> float:
-    """Return the bound of a bucket: a burst, and what the rate grants during `window`."""
-    return burst + limit * window / period
+def bucket_bound(limit: int, period: float, burst: int, window: float) -> int:
+    """Return the bound of a bucket: a burst, and `limit` for each started period."""
+    return burst + limit * math.ceil(window / period)
 
 
 def bounded(bound: Callable[..., float]) -> Callable[[Any], Any]:
@@ -46,20 +47,38 @@ def bounded(bound: Callable[..., float]) -> Callable[[Any], Any]:
 
 
 def on_store(bound: Callable[..., float]) -> Callable[[Callable[..., Hit]], Any]:
-    """Make a candidate of `connect(url, limit, period, burst)`, which returns a hit on a Redis-protocol server.
-
-    The server is that of the environment variable LEAGUE_STORE.
-    """
+    """Make a candidate of `connect(url, limit, period, burst)`, which returns a hit on a Redis-protocol server."""
 
     def decorate(connect: Callable[..., Hit]) -> Any:
         def factory(limit: int, period: float, burst: int) -> Hit:
-            return connect(os.environ["LEAGUE_STORE"], limit, period, burst)
+            raise RuntimeError("this variant needs a server")
 
         factory.store = connect  # type: ignore[attr-defined]
         factory.bound = bound  # type: ignore[attr-defined]
         return factory
 
     return decorate
+
+
+def without_threads(module: Any) -> None:
+    """Keep a module from starting threads and timers, which remove expired entries and decide nothing."""
+
+    class Idle:
+        daemon = True
+
+        def __init__(self, *arguments: Any, **options: Any) -> None: ...
+
+        def start(self) -> None: ...
+
+        def cancel(self) -> None: ...
+
+        def is_alive(self) -> bool:
+            return True
+
+    if hasattr(module, "threading"):
+        module.threading = SimpleNamespace(**{**vars(threading), "Timer": Idle, "Thread": Idle})
+    else:
+        module.Thread = Idle
 
 
 def per_key(make: Callable[[], Any]) -> Callable[[str], Any]:

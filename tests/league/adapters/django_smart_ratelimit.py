@@ -1,13 +1,16 @@
 """Decorator of django-smart-ratelimit on a Django view."""
 
-from adapting import answer, bounded, bucket_bound, log_bound, on_store
+from adapting import answer, bounded, bucket_bound, log_bound, on_store, without_threads
 from django_settings import LOCAL_MEMORY, configure
 
 
 def _hit(limit, period, **options):
+    import django_smart_ratelimit.backends.memory
     from django.http import HttpResponse
     from django.test import RequestFactory
     from django_smart_ratelimit import ratelimit
+
+    without_threads(django_smart_ratelimit.backends.memory)
 
     @ratelimit(key="ip", rate=f"{limit}/{int(period)}s", block=True, **options)
     def view(request):

@@ -1,9 +1,12 @@
 """fastapi-limiter as a dependency of a FastAPI route, as in its README."""
 
-from adapting import asgi_hit, log_bound
+import pyrate_limiter.abstracts.bucket
+from adapting import asgi_hit, log_bound, without_threads
 from fastapi import Depends, FastAPI
 from fastapi_limiter.depends import RateLimiter
 from pyrate_limiter import Duration, Limiter, Rate
+
+without_threads(pyrate_limiter.abstracts.bucket)
 
 
 def _hit(rates):

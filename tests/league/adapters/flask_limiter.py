@@ -1,9 +1,12 @@
 """Flask-Limiter on a view of a Flask application."""
 
-from adapting import answer, log_bound, window_bound
+import limits.storage.memory
+from adapting import answer, log_bound, window_bound, without_threads
 from flask import Flask
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
+
+without_threads(limits.storage.memory)
 
 
 def _hit(limits, **options):

@@ -2,10 +2,13 @@
 
 import time
 
-from adapting import log_bound, on_store, window_bound
+import limits.storage.memory
+from adapting import log_bound, on_store, window_bound, without_threads
 from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage, storage_from_string
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
+
+without_threads(limits.storage.memory)
 
 
 def _hit(strategy, storage, limit, period):

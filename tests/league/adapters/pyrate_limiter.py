@@ -1,6 +1,7 @@
 """Buckets of pyrate-limiter, one for each key."""
 
-from adapting import bounded, bucket_bound, log_bound, on_store, per_key, window_bound
+import pyrate_limiter.abstracts.bucket
+from adapting import bounded, bucket_bound, log_bound, on_store, per_key, window_bound, without_threads
 from pyrate_limiter import (
     Duration,
     FixedWindow,
@@ -12,6 +13,8 @@ from pyrate_limiter import (
     StateBucket,
     TokenBucket,
 )
+
+without_threads(pyrate_limiter.abstracts.bucket)
 
 
 def _rate(limit, period, burst=None):

@@ -1,11 +1,14 @@
 """slowapi on a route of a FastAPI application."""
 
-from adapting import asgi_hit, window_bound
+import limits.storage.memory
+from adapting import asgi_hit, window_bound, without_threads
 from fastapi import FastAPI, Request
 from slowapi import Limiter, _rate_limit_exceeded_handler
 from slowapi.errors import RateLimitExceeded
 from slowapi.util import get_remote_address
 from starlette.responses import PlainTextResponse
+
+without_threads(limits.storage.memory)
 
 
 def _hit(limits):

@@ -7,7 +7,10 @@ from upstash_ratelimit import FixedWindow, Ratelimit, SlidingWindow, TokenBucket
 
 
 class LocalServer:
-    """The two commands that a decision needs, sent to a Redis-protocol server."""
+    """The command that a decision needs, sent to a Redis-protocol server.
+
+    The first line of each script is a flag that only Upstash's server knows.
+    """
 
     def __init__(self, url):
         from redis import Redis
@@ -15,7 +18,7 @@ class LocalServer:
         self.client = Redis.from_url(url, decode_responses=True)
 
     def eval(self, script, keys=None, args=None):
-        return self.client.eval(script, len(keys), *keys, *args)
+        return self.client.eval(script.partition("\n")[2], len(keys), *keys, *args)
 
 
 def _variant(make_limiter, bound):

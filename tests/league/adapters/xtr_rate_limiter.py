@@ -3,7 +3,7 @@
 import time
 
 from adapting import bounded, bucket_bound, window_bound
-from xtr_rate_limiter import InMemoryStorage, LimiterConfig, RateLimiterFactory
+from xtr_rate_limiter import InMemoryStorage, LimiterConfig, Rate, RateLimiterFactory
 
 
 def _hit(policy, **options):
@@ -30,5 +30,4 @@ def sliding_window(limit, period, burst):
 
 @bounded(bucket_bound)
 def token_bucket(limit, period, burst):
-    rate = {"interval": f"{int(period)} seconds", "amount": limit}
-    return _hit("token_bucket", limit=burst, rate=rate)
+    return _hit("token_bucket", limit=burst, rate=Rate(f"{int(period)} seconds", limit))

@@ -1,0 +1,1 @@
+"""Adapters: each module has the variants of one package, as candidates of `ratelab judge`."""
