@@ -144,7 +144,7 @@ def _replace_time(clock: FakeClock) -> None:
     functions |= {name: _with_default(getattr(time, name), clock, name) for name in _LOCAL_TIMES}
     for name, function in functions.items():
         if hasattr(time, name):
-            setattr(time, name, function)
+            setattr(time, name, staticmethod(function))  # as an attribute of a class, it is not a method
 
 
 def _with_default(function: Callable[..., Any], clock: FakeClock, name: str) -> Callable[..., Any]:

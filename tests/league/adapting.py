@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import io
 import math
 import threading
 from collections.abc import Awaitable, Callable
@@ -12,7 +14,7 @@ Answer = tuple[bool, float | None]
 """Whether a hit was allowed, and the wait in seconds that the package announced."""
 
 Hit = Callable[..., Any]
-"""`hit(key, cost=1)`: returns an `Answer`, or a coroutine of one."""
+"""`hit(key)`: returns an `Answer`, or a coroutine of one."""
 
 
 class Factory(Protocol):
@@ -81,24 +83,63 @@ def without_threads(module: Any) -> None:
         module.Thread = Idle
 
 
-def per_key(make: Callable[[], Any]) -> Callable[[str], Any]:
+def per_key(make: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return a function that makes one limiter for each key, for packages whose limiters have no keys."""
     limiters: dict[str, Any] = {}
+    lock = threading.Lock()
 
     def of(key: str) -> Any:
-        if key not in limiters:
-            limiters[key] = make()
-        return limiters[key]
+        with lock:
+            if key not in limiters:
+                limiters[key] = make(key)
+            return limiters[key]
 
     return of
+
+
+def import_pydantic_v1() -> None:
+    """Import the part of pydantic for which FastAPI looks; its metaclass clashes with that of a replaced `date`."""
+    replaced = datetime.date
+    datetime.date = replaced.__mro__[-2]  # type: ignore[misc]
+    try:
+        import pydantic.v1  # noqa: F401
+    finally:
+        datetime.date = replaced  # type: ignore[misc]
+
+
+def wsgi_hit(app: Callable[..., Any]) -> Hit:
+    """Return a hit that sends `GET /` from the client address `key` to a WSGI application."""
+
+    def hit(key: str) -> Answer:
+        response: list[Any] = []
+        environment = {
+            "REQUEST_METHOD": "GET",
+            "SCRIPT_NAME": "",
+            "PATH_INFO": "/",
+            "QUERY_STRING": "",
+            "SERVER_NAME": "test",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": key,
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(),
+            "wsgi.errors": io.StringIO(),
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+        }
+        list(app(environment, lambda status, headers, error=None: response.extend([status, headers])))
+        status, headers = response
+        return answer(int(status.partition(" ")[0]), {name.lower(): value for name, value in headers})
+
+    return hit
 
 
 def asgi_hit(app: Callable[..., Awaitable[None]]) -> Hit:
     """Return a hit that sends `GET /` from the client address `key` to an ASGI application."""
 
-    async def hit(key: str, cost: int = 1) -> Answer:
-        if cost != 1:
-            raise NotImplementedError("a request costs 1")
+    async def hit(key: str) -> Answer:
         start: dict[str, Any] = {}
 
         async def receive() -> dict[str, Any]:

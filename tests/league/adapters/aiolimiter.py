@@ -6,13 +6,13 @@ from aiolimiter import AsyncLimiter
 
 @bounded(bucket_bound)
 def async_limiter(limit, period, burst):
-    limiter_of = per_key(lambda: AsyncLimiter(limit, period))
+    limiter_of = per_key(lambda key: AsyncLimiter(limit, period))
 
-    async def hit(key, cost=1):
+    async def hit(key):
         limiter = limiter_of(key)
-        if not limiter.has_capacity(cost):
+        if not limiter.has_capacity():
             return False, None
-        await limiter.acquire(cost)
+        await limiter.acquire()
         return True, None
 
     return hit

@@ -14,9 +14,7 @@ def redis(url, limit, period, burst):
     cache.clear()
     requests = RequestFactory()
 
-    def hit(key, cost=1):
-        if cost != 1:
-            raise NotImplementedError("a request costs 1")
+    def hit(key):
         request = requests.get("/", REMOTE_ADDR=key)
         usage = get_usage(request, group="league", key="ip", rate=f"{limit}/{int(period)}s", increment=True)
         return not usage["should_limit"], usage["time_left"] if usage["should_limit"] else None

@@ -31,9 +31,7 @@ def _hit(quotas):
     cache.clear()
     view, requests = View.as_view(), APIRequestFactory()
 
-    def hit(key, cost=1):
-        if cost != 1:
-            raise NotImplementedError("a request costs 1")
+    def hit(key):
         response = view(requests.get("/", REMOTE_ADDR=key))
         return answer(response.status_code, response.headers)
 

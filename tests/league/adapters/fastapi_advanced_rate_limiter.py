@@ -11,9 +11,7 @@ from fastapi_advanced_rate_limiter import (
 
 
 def _hit(limiter):
-    def hit(key, cost=1):
-        if cost != 1:
-            raise NotImplementedError("a hit costs 1")
+    def hit(key):
         if limiter.allow_request(key):
             return True, None
         return False, limiter.get_wait_time(key) if hasattr(limiter, "get_wait_time") else None

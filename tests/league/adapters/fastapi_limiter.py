@@ -1,12 +1,14 @@
 """fastapi-limiter as a dependency of a FastAPI route, as in its README."""
 
 import pyrate_limiter.abstracts.bucket
-from adapting import asgi_hit, log_bound, without_threads
+from adapting import asgi_hit, import_pydantic_v1, log_bound, without_threads
 from fastapi import Depends, FastAPI
 from fastapi_limiter.depends import RateLimiter
 from pyrate_limiter import Duration, Limiter, Rate
 
 without_threads(pyrate_limiter.abstracts.bucket)
+
+import_pydantic_v1()
 
 
 def _hit(rates):

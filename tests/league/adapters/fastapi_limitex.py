@@ -1,8 +1,10 @@
 """Strategies of fastapi-limitex on a route of a FastAPI application."""
 
-from adapting import asgi_hit, bounded, bucket_bound, log_bound, on_store, window_bound
+from adapting import asgi_hit, bounded, bucket_bound, import_pydantic_v1, log_bound, on_store, window_bound
 from fastapi import FastAPI, Request
 from fastapi_limitex import Limiter
+
+import_pydantic_v1()
 
 
 def _hit(rates, **options):
@@ -27,7 +29,9 @@ def _variant(strategy, bound):
     def redis(url, limit, period, burst):
         return _hit([f"{limit}/{int(period)}seconds"], strategy=strategy, storage_uri=url)
 
-    memory.several = lambda quotas: _hit([f"{limit}/{int(period)}seconds" for limit, period, _ in quotas], strategy=strategy)
+    memory.several = lambda quotas: _hit(
+        [f"{limit}/{int(period)}seconds" for limit, period, _ in quotas], strategy=strategy
+    )
     return memory, redis
 
 

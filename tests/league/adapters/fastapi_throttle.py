@@ -1,8 +1,10 @@
 """fastapi-throttle as a dependency of a FastAPI route."""
 
-from adapting import asgi_hit, bounded, log_bound
+from adapting import asgi_hit, bounded, import_pydantic_v1, log_bound
 from fastapi import Depends, FastAPI
 from fastapi_throttle import RateLimiter
+
+import_pydantic_v1()
 
 
 @bounded(log_bound)

@@ -1,7 +1,7 @@
 """Flask-Limiter on a view of a Flask application."""
 
 import limits.storage.memory
-from adapting import answer, log_bound, window_bound, without_threads
+from adapting import log_bound, window_bound, without_threads, wsgi_hit
 from flask import Flask
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
@@ -13,15 +13,7 @@ def _hit(limits, **options):
     app = Flask(__name__)
     limiter = Limiter(get_remote_address, app=app, storage_uri="memory://", headers_enabled=True, **options)
     app.add_url_rule("/", view_func=limiter.limit(";".join(limits))(lambda: "ok"))
-    client = app.test_client()
-
-    def hit(key, cost=1):
-        if cost != 1:
-            raise NotImplementedError("a request costs 1")
-        response = client.get("/", environ_base={"REMOTE_ADDR": key})
-        return answer(response.status_code, response.headers)
-
-    return hit
+    return wsgi_hit(app)
 
 
 def fixed_window(limit, period, burst):

@@ -7,9 +7,7 @@ from fluxrate import RateLimiter
 def _hit(limit, period, burst, algorithm):
     limiter = RateLimiter(limit, period, algorithm=algorithm, burst=burst, key_func=lambda key: key)
 
-    def hit(key, cost=1):
-        if cost != 1:
-            raise NotImplementedError("a hit costs 1")
+    def hit(key):
         if limiter.allow(key):
             return True, None
         return False, limiter.retry_after(key)

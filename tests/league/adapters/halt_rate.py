@@ -16,8 +16,8 @@ def _hit(algorithm, store, limit, period, burst):
     )
     limiter = RateLimiter(store=store, policy=policy)
 
-    def hit(key, cost=1):
-        decision = limiter.check(key, cost=cost)
+    def hit(key):
+        decision = limiter.check(key)
         return decision.allowed, None if decision.allowed else decision.retry_after
 
     return hit

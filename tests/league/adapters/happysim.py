@@ -10,9 +10,7 @@ from happysimulator.components.rate_limiter.policy import FixedWindowPolicy, Sli
 def _hit(make):
     policy_of = per_key(make)
 
-    def hit(key, cost=1):
-        if cost != 1:
-            raise NotImplementedError("a hit costs 1")
+    def hit(key):
         policy, now = policy_of(key), Instant.from_seconds(time.monotonic())
         if policy.try_acquire(now):
             return True, None
@@ -23,14 +21,14 @@ def _hit(make):
 
 @bounded(bucket_bound)
 def token_bucket(limit, period, burst):
-    return _hit(lambda: TokenBucketPolicy(burst, limit / period))
+    return _hit(lambda key: TokenBucketPolicy(burst, limit / period))
 
 
 @bounded(log_bound)
 def sliding_window(limit, period, burst):
-    return _hit(lambda: SlidingWindowPolicy(period, limit))
+    return _hit(lambda key: SlidingWindowPolicy(period, limit))
 
 
 @bounded(window_bound)
 def fixed_window(limit, period, burst):
-    return _hit(lambda: FixedWindowPolicy(limit, period))
+    return _hit(lambda key: FixedWindowPolicy(limit, period))

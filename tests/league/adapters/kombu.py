@@ -6,12 +6,12 @@ from kombu.utils.limits import TokenBucket
 
 @bounded(bucket_bound)
 def token_bucket(limit, period, burst):
-    bucket_of = per_key(lambda: TokenBucket(limit / period, burst))
+    bucket_of = per_key(lambda key: TokenBucket(limit / period, burst))
 
-    def hit(key, cost=1):
+    def hit(key):
         bucket = bucket_of(key)
-        if bucket.can_consume(cost):
+        if bucket.can_consume():
             return True, None
-        return False, bucket.expected_time(cost)
+        return False, bucket.expected_time()
 
     return hit

@@ -5,8 +5,8 @@ from larzlimit import RateLimiter
 
 
 def _hit(limiter):
-    def hit(key, cost=1):
-        decision = limiter.hit(key, cost)
+    def hit(key):
+        decision = limiter.hit(key)
         return decision.allowed, None if decision.allowed else decision.retry_after
 
     return hit

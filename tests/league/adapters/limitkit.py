@@ -6,7 +6,7 @@ from limitkit import FixedWindow, LeakyBucket, SlidingWindow, TokenBucket
 
 def _variant(make, bound):
     def hit_of(limiter):
-        return lambda key, cost=1: (limiter.allow(key, cost), None)
+        return lambda key: (limiter.allow(key), None)
 
     @bounded(bound)
     def memory(limit, period, burst):

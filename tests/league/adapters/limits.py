@@ -14,8 +14,8 @@ without_threads(limits.storage.memory)
 def _hit(strategy, storage, limit, period):
     limiter, item = strategy(storage), RateLimitItemPerSecond(limit, int(period))
 
-    def hit(key, cost=1):
-        if limiter.hit(item, key, cost=cost):
+    def hit(key):
+        if limiter.hit(item, key):
             return True, None
         return False, limiter.get_window_stats(item, key).reset_time - time.time()
 

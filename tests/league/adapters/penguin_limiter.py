@@ -11,9 +11,7 @@ from penguin_limiter.storage.redis_store import RedisStorage
 def _hit(algorithm, storage, limit, period):
     limiter = algorithm(storage, limit, int(period))
 
-    def hit(key, cost=1):
-        if cost != 1:
-            raise NotImplementedError("a hit costs 1")
+    def hit(key):
         result = limiter.is_allowed(key)
         return result.allowed, None if result.allowed else result.reset_after
 

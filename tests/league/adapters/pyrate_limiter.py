@@ -24,30 +24,30 @@ def _rate(limit, period, burst=None):
 def _hit(make_bucket):
     limiter_of = per_key(make_bucket)
 
-    def hit(key, cost=1):
-        return limiter_of(key).try_acquire(key, cost, blocking=False), None
+    def hit(key):
+        return limiter_of(key).try_acquire(key, blocking=False), None
 
     return hit
 
 
 @bounded(log_bound)
 def sliding_log(limit, period, burst):
-    return _hit(lambda: Limiter(_rate(limit, period)))
+    return _hit(lambda key: Limiter(_rate(limit, period)))
 
 
 @bounded(window_bound)
 def fixed_window(limit, period, burst):
-    return _hit(lambda: Limiter(InMemoryBucket([_rate(limit, period)], algorithm=FixedWindow())))
+    return _hit(lambda key: Limiter(InMemoryBucket([_rate(limit, period)], algorithm=FixedWindow())))
 
 
 @bounded(bucket_bound)
 def token_bucket(limit, period, burst):
-    return _hit(lambda: Limiter(StateBucket([_rate(limit, period, burst)], algorithm=TokenBucket())))
+    return _hit(lambda key: Limiter(StateBucket([_rate(limit, period, burst)], algorithm=TokenBucket())))
 
 
 def several(quotas):
     rates = sorted((_rate(limit, period) for limit, period, _ in quotas), key=lambda rate: rate.interval)
-    return _hit(lambda: Limiter(rates))
+    return _hit(lambda key: Limiter(rates))
 
 
 @on_store(log_bound)
@@ -55,14 +55,7 @@ def sliding_log_redis(url, limit, period, burst):
     from redis import Redis
 
     client = Redis.from_url(url)
-    limiters = {}
-
-    def hit(key, cost=1):
-        if key not in limiters:
-            limiters[key] = Limiter(RedisBucket.init([_rate(limit, period)], client, key))
-        return limiters[key].try_acquire(key, cost, blocking=False), None
-
-    return hit
+    return _hit(lambda key: Limiter(RedisBucket.init([_rate(limit, period)], client, key)))
 
 
 @on_store(bucket_bound)
@@ -70,15 +63,8 @@ def token_bucket_redis(url, limit, period, burst):
     from redis import Redis
 
     client = Redis.from_url(url)
-    limiters = {}
-
-    def hit(key, cost=1):
-        if key not in limiters:
-            state = RedisStateStore(client, key)
-            limiters[key] = Limiter(StateBucket([_rate(limit, period, burst)], store=state))
-        return limiters[key].try_acquire(key, cost, blocking=False), None
-
-    return hit
+    rates = [_rate(limit, period, burst)]
+    return _hit(lambda key: Limiter(StateBucket(rates, store=RedisStateStore(client, key))))
 
 
 sliding_log.several = several

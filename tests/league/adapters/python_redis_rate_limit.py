@@ -9,10 +9,10 @@ from redis_rate_limit import RateLimiter, TooManyRequests
 def redis(url, limit, period, burst):
     limiter = RateLimiter("league", limit, int(period), ConnectionPool.from_url(url))
 
-    def hit(key, cost=1):
+    def hit(key):
         client = limiter.limit(key)
         try:
-            client.increment_usage(cost)
+            client.increment_usage()
         except TooManyRequests:
             return False, client.get_wait_time()
         return True, None

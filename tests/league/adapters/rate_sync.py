@@ -8,9 +8,7 @@ from ratesync.engines.memory import MemoryRateLimiter
 def sliding_window(limit, period, burst):
     limiters = {}
 
-    async def hit(key, cost=1):
-        if cost != 1:
-            raise NotImplementedError("a hit costs 1")
+    async def hit(key):
         if key not in limiters:
             limiters[key] = MemoryRateLimiter(key, limit=limit, window_seconds=int(period))
             await limiters[key].initialize()

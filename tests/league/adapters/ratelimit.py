@@ -6,11 +6,9 @@ from ratelimit import RateLimitException, limits
 
 @bounded(window_bound)
 def decorator(limit, period, burst):
-    call_of = per_key(lambda: limits(calls=limit, period=period)(lambda: None))
+    call_of = per_key(lambda key: limits(calls=limit, period=period)(lambda: None))
 
-    def hit(key, cost=1):
-        if cost != 1:
-            raise NotImplementedError("a call costs 1")
+    def hit(key):
         try:
             call_of(key)()
         except RateLimitException as error:

@@ -11,9 +11,7 @@ def _variant(algorithm, bound):
 
         limiter = RateLimiter(Redis.from_url(url), limit=Limit(limit, seconds=int(period)), algorithm=algorithm)
 
-        def hit(key, cost=1):
-            if cost != 1:
-                raise NotImplementedError("a hit costs 1")
+        def hit(key):
             try:
                 limiter.acquire_sync(key)
             except RateLimitExceededError as error:

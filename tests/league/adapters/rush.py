@@ -13,8 +13,8 @@ from rush.throttle import Throttle
 def _hit(limiter, quota):
     throttle = Throttle(limiter=limiter(DictionaryStore()), rate=quota)
 
-    def hit(key, cost=1):
-        result = throttle.check(key, cost)
+    def hit(key):
+        result = throttle.check(key, 1)
         return not result.limited, result.retry_after.total_seconds() if result.limited else None
 
     return hit

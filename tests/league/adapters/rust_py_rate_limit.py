@@ -5,9 +5,7 @@ from rust_py_rate_limit import RateLimiter
 
 
 def _hit(limiter):
-    def hit(key, cost=1):
-        if cost != 1:
-            raise NotImplementedError("a hit costs 1")
+    def hit(key):
         result = limiter.check(key)
         return result["allowed"], None if result["allowed"] else result["retry_after_seconds"]
 

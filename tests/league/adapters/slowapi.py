@@ -1,7 +1,7 @@
 """slowapi on a route of a FastAPI application."""
 
 import limits.storage.memory
-from adapting import asgi_hit, window_bound, without_threads
+from adapting import asgi_hit, import_pydantic_v1, window_bound, without_threads
 from fastapi import FastAPI, Request
 from slowapi import Limiter, _rate_limit_exceeded_handler
 from slowapi.errors import RateLimitExceeded
@@ -9,6 +9,8 @@ from slowapi.util import get_remote_address
 from starlette.responses import PlainTextResponse
 
 without_threads(limits.storage.memory)
+
+import_pydantic_v1()
 
 
 def _hit(limits):

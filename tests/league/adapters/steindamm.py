@@ -11,7 +11,7 @@ _runs = count()
 def _hit(limit, period, burst, **options):
     run = next(_runs)
 
-    def hit(key, cost=1):
+    def hit(key):
         bucket = SyncTokenBucket.create(
             name=f"{run}:{key}",
             capacity=burst,
@@ -22,7 +22,7 @@ def _hit(limit, period, burst, **options):
             **options,
         )
         try:
-            with bucket(cost):
+            with bucket:
                 return True, None
         except MaxSleepExceededError:
             return False, None

@@ -10,8 +10,8 @@ def _hit(using, backend, limit, period, burst):
     quota = per_duration(timedelta(seconds=period), limit, burst=burst)
     throttle = Throttled(using=using, quota=quota, store=backend)
 
-    def hit(key, cost=1):
-        result = throttle.limit(key, cost)
+    def hit(key):
+        result = throttle.limit(key)
         return not result.limited, result.state.retry_after if result.limited else None
 
     return hit

@@ -7,4 +7,4 @@ from token_bucket import Limiter, MemoryStorage
 @bounded(bucket_bound)
 def memory(limit, period, burst):
     limiter = Limiter(limit / period, burst, MemoryStorage())
-    return lambda key, cost=1: (limiter.consume(key, cost), None)
+    return lambda key: (limiter.consume(key), None)

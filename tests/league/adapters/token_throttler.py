@@ -9,9 +9,7 @@ def _hit(quotas):
     throttler = TokenThrottler(1, RuntimeStorage())
     known = set()
 
-    def hit(key, cost=1):
-        if cost != 1:
-            raise NotImplementedError("a call costs 1")
+    def hit(key):
         if key not in known:
             known.add(key)
             for limit, period, _ in quotas:

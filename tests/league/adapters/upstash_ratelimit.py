@@ -26,8 +26,8 @@ def _variant(make_limiter, bound):
     def redis(url, limit, period, burst):
         ratelimit = Ratelimit(redis=LocalServer(url), limiter=make_limiter(limit, int(period), burst))
 
-        def hit(key, cost=1):
-            response = ratelimit.limit(key, rate=cost)
+        def hit(key):
+            response = ratelimit.limit(key)
             return response.allowed, None if response.allowed else response.reset - time.time()
 
         return hit

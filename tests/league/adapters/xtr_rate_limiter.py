@@ -9,8 +9,8 @@ from xtr_rate_limiter import InMemoryStorage, LimiterConfig, Rate, RateLimiterFa
 def _hit(policy, **options):
     factory = RateLimiterFactory("league", LimiterConfig(policy, **options), InMemoryStorage())
 
-    async def hit(key, cost=1):
-        limit = await factory.create(key).consume(cost)
+    async def hit(key):
+        limit = await factory.create(key).consume()
         if limit.is_accepted():
             return True, None
         return False, limit.retry_after.timestamp() - time.time()
