@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -127,19 +127,27 @@ def judge_variant(package: Package, variant: Variant) -> dict[str, Any]:
         judged = {entry["name"]: entry for entry in json.loads(done.stdout)["promises"]}
         cells = {name: {key: judged[name][key] for key in ("kept", "reason")} for name in checked}
     except subprocess.TimeoutExpired:
-        cells = dict.fromkeys(checked, {"kept": None, "reason": f"not judged within {TIME_LIMIT_S} s"})
+        cells = _explain(checked, f"not judged within {TIME_LIMIT_S} s")
     except ValueError:
         line = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        cells = dict.fromkeys(checked, {"kept": None, "reason": f"cannot be judged: {line}"})
+        cells = _explain(checked, f"cannot be judged: {line}")
     return {"package": package.name, "variant": variant.label, "version": find_version(package.name), "promises": cells}
 
 
 def complete(package: Package, cells: dict[str, Any]) -> dict[str, Any]:
     """Return the cells of all promises: those judged, those exempt, and faults that the judge does not look for."""
-    exempt = {name: {"kept": None, "reason": reason} for name, reason in package.exempt.items()}
     known = {name: {"kept": False, "reason": reason} for name, reason in package.known.items()}
-    missing = {"kept": None, "reason": "not judged"}
-    return {name: {**dict.fromkeys(PROMISES, missing), **cells, **exempt, **known}[name] for name in PROMISES}
+    found = _explain(PROMISES, "not judged") | cells | _explain_each(package.exempt) | known
+    return {name: found[name] for name in PROMISES}
+
+
+def _explain(names: Iterable[str], reason: str) -> dict[str, Any]:
+    """Return cells of promises that are not measured for a reason."""
+    return _explain_each(dict.fromkeys(names, reason))
+
+
+def _explain_each(reasons: dict[str, str]) -> dict[str, Any]:
+    return {name: {"kept": None, "reason": reason} for name, reason in reasons.items()}
 
 
 def summarize(result: dict[str, Any]) -> str:

@@ -22,8 +22,8 @@ def _hit(quotas):
         return Throttle
 
     class View(APIView):
-        authentication_classes = permission_classes = []
-        throttle_classes = [throttle(limit, period) for limit, period, _ in quotas]
+        authentication_classes = permission_classes = ()
+        throttle_classes = tuple(throttle(limit, period) for limit, period, _ in quotas)
 
         def get(self, request):
             return Response({})

@@ -2,7 +2,7 @@
 
 from itertools import count
 
-from adapting import bounded, bucket_bound, on_store, per_key
+from adapting import bounded, bucket_bound, on_store
 from steindamm import MaxSleepExceededError, SyncTokenBucket
 
 _runs = count()

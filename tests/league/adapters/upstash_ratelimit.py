@@ -37,4 +37,4 @@ def _variant(make_limiter, bound):
 
 fixed_window = _variant(lambda limit, period, burst: FixedWindow(limit, period), window_bound)
 sliding_window = _variant(lambda limit, period, burst: SlidingWindow(limit, period), window_bound)
-token_bucket = _variant(lambda limit, period, burst: TokenBucket(burst, limit, period), window_bound)
+token_bucket = _variant(lambda limit, period, burst: TokenBucket(burst, limit, period), bucket_bound)

@@ -1,13 +1,12 @@
 import time
 
 from django.conf import settings
-from rest_framework import request, test, throttling, views
 
-settings.configure(REST_FRAMEWORK={"DEFAULT_THROTTLE_RATES": {}, "UNAUTHENTICATED_USER": None}, SECRET_KEY="x")
-rates = [
-    type(r, (throttling.SimpleRateThrottle,), {"rate": r, "get_cache_key": lambda s, *_: s.rate})
-    for r in ("5/min", "1/sec")
-]
+settings.configure(REST_FRAMEWORK={"DEFAULT_THROTTLE_RATES": {}, "UNAUTHENTICATED_USER": None}, USE_I18N=False)
+from rest_framework import test, throttling, views
+
+options = {"get_cache_key": lambda throttle, request, view: throttle.rate}
+rates = [type("Rate", (throttling.SimpleRateThrottle,), {"rate": rate, **options}) for rate in ("5/min", "1/sec")]
 view = views.APIView.as_view(throttle_classes=rates)
-send = lambda: view(test.APIRequestFactory().get("/")).status_code  # 405 is past the throttles
-print([send() for _ in range(10)], "after 2 s:", time.sleep(2) or send())
+statuses = [view(test.APIRequestFactory().get("/")).status_code for _ in range(10)]  # 405 is past the throttles
+print(statuses, "after 2 s:", time.sleep(2) or view(test.APIRequestFactory().get("/")).status_code)

@@ -3,8 +3,9 @@ from datetime import timedelta
 
 from throttled import Throttled, per_duration
 
-throttle = Throttled(using="token_bucket", quota=per_duration(timedelta(seconds=10), limit=15, burst=3))
-results = []
-for _ in range(30):  # one request a second, at two thirds of the rate
-    results.append(not throttle.limit("alice").limited), time.sleep(1.0)
-print(f"15 in 10 s; of 30 requests, one a second, {results.count(False)} were denied")
+quota = per_duration(timedelta(seconds=10), limit=19, burst=5)
+throttle = Throttled(using="token_bucket", quota=quota)
+drained = [throttle.limit("alice") for _ in range(6)]
+steady = [throttle.limit("alice").limited for _ in range(10) if not time.sleep(1)]
+burst = [not throttle.limit("alice").limited for _ in range(4)]
+print(f"1.9 a second, burst 5; after 10 s with {steady.count(False)} requests, a burst of 4:", burst)
