@@ -23,3 +23,11 @@ LOCAL_MEMORY = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 def redis_cache(url):
     """Return the settings of Django's cache on a Redis-protocol server."""
     return {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": url}
+
+
+def use_server(url):
+    """Have the default cache use a server, which may be another one than that of the settings."""
+    from django.core.cache import caches
+    from django.core.cache.backends.redis import RedisCache
+
+    caches["default"] = RedisCache(url, {})

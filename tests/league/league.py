@@ -61,8 +61,14 @@ class Package(NamedTuple):
     variants: tuple[Variant, ...]
     exempt: dict[str, str]
     """Reasons why promises do not apply, by promise."""
-    known: dict[str, str]
-    """Faults that a reproduction shows with quotas that the judge does not try, by promise."""
+    known: dict[str, dict[str, Any]]
+    """Faults that the judge does not look for, by promise: the adapters of the variants, and the reason."""
+    unconfirmed: dict[str, list[str]]
+    """Adapters of variants with a fault of their own, which the reproduction of the promise does not show."""
+
+    def find_adapter(self, label: str) -> str | None:
+        """Return the name of the adapter of a variant."""
+        return next((each.name for each in self.variants if each.label == label), None)
 
 
 def read_packages() -> list[Package]:
@@ -74,7 +80,8 @@ def _make_package(package: str, link: str, configuration: str, bound: str, **res
     adapter = rest.get("adapter", package.replace("-", "_"))
     variants = [Variant(package, name, False, adapter) for name in rest.get("memory", ())]
     variants += [Variant(package, name, True, adapter) for name in rest.get("redis", ())]
-    return Package(package, link, configuration, bound, tuple(variants), rest.get("exempt", {}), rest.get("known", {}))
+    notes = [rest.get(name, {}) for name in ("exempt", "known", "unconfirmed")]
+    return Package(package, link, configuration, bound, tuple(variants), *notes)
 
 
 def read_pins() -> dict[str, str]:
@@ -134,9 +141,14 @@ def judge_variant(package: Package, variant: Variant) -> dict[str, Any]:
     return {"package": package.name, "variant": variant.label, "version": find_version(package.name), "promises": cells}
 
 
-def complete(package: Package, cells: dict[str, Any]) -> dict[str, Any]:
+def complete(package: Package, variant: str, cells: dict[str, Any]) -> dict[str, Any]:
     """Return the cells of all promises: those judged, those exempt, and faults that the judge does not look for."""
-    known = {name: {"kept": False, "reason": reason} for name, reason in package.known.items()}
+    adapter = package.find_adapter(variant)
+    known = {
+        name: {"kept": False, "reason": fault["reason"]}
+        for name, fault in package.known.items()
+        if adapter in fault["variants"]
+    }
     found = _explain(PROMISES, "not judged") | cells | _explain_each(package.exempt) | known
     return {name: found[name] for name in PROMISES}
 

@@ -1,7 +1,7 @@
 """Throttles of Django REST framework on a view."""
 
 from adapting import answer, bounded, log_bound, on_store
-from django_settings import LOCAL_MEMORY, configure, redis_cache
+from django_settings import LOCAL_MEMORY, configure, redis_cache, use_server
 
 
 def _hit(quotas):
@@ -51,6 +51,7 @@ def local_memory(limit, period, burst):
 @on_store(log_bound)
 def redis(url, limit, period, burst):
     configure(redis_cache(url), REST_FRAMEWORK={"UNAUTHENTICATED_USER": None})
+    use_server(url)
     return _hit([(limit, period, burst)])
 
 
