@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 
 class Reproduction(NamedTuple):
-    """A script and what it printed."""
+    """A script and its output."""
 
     promise: str
     code: str
@@ -54,7 +54,7 @@ class Reproduction(NamedTuple):
     date: str
     version: str
     reasons: list[str]
-    """What the judge found, of each variant with this fault."""
+    """The findings of the judge on each variant with this fault."""
 
     @property
     def subject(self) -> str:

@@ -35,7 +35,7 @@ def read_outputs() -> dict[str, Any]:
 
 
 def run_reproductions(only: str | None, report: Callable[[str], object]) -> None:
-    """Run the reproductions of the installed packages and record what they print."""
+    """Run the reproductions of the installed packages and record their output."""
     outputs = read_outputs()
     names = {package.name for package in read_packages() if only in (None, package.name)}
     paths = [path for path in sorted(REPRODUCTIONS.glob("*.py")) if _package_of(path) in names]

@@ -29,6 +29,7 @@ def _variant(algorithm, bound):
 
         return _hit(algorithm, RedisStorage(Redis.from_url(url)), limit, period)
 
+    redis.fails_open = True
     return memory, redis
 
 
