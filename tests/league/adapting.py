@@ -100,7 +100,7 @@ def per_key(make: Callable[[str], Any]) -> Callable[[str], Any]:
 def import_pydantic_v1() -> None:
     """Import the part of pydantic for which FastAPI looks; its metaclass clashes with that of a replaced `date`."""
     replaced = datetime.date
-    datetime.date = replaced.__mro__[-2]  # type: ignore[misc]
+    datetime.date = replaced.__mro__[-2]  # type: ignore[assignment,misc]
     try:
         import pydantic.v1  # noqa: F401
     finally:

@@ -1,10 +1,12 @@
 """Settings of Django for the adapters of its packages."""
 
+from typing import Any
+
 import django
 from django.conf import settings
 
 
-def configure(cache, **options):
+def configure(cache: dict[str, str], **options: Any) -> None:
     """Set Django up once, with `cache` as the default cache."""
     if not settings.configured:
         settings.configure(
@@ -20,12 +22,12 @@ def configure(cache, **options):
 LOCAL_MEMORY = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 
 
-def redis_cache(url):
+def redis_cache(url: str) -> dict[str, str]:
     """Return the settings of Django's cache on a Redis-protocol server."""
     return {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": url}
 
 
-def use_server(url):
+def use_server(url: str) -> None:
     """Have the default cache use a server, which may be another one than that of the settings."""
     from django.core.cache import caches
     from django.core.cache.backends.redis import RedisCache
