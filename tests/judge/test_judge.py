@@ -176,6 +176,31 @@ def test_a_fault_of_an_adapter_is_reported(factory: str, state: bool | None, rea
         assert promise.reason.startswith(reason)
 
 
+def test_a_clock_that_is_an_attribute_of_a_class_is_followed(tmp_path: Path) -> None:
+    source = """
+import time
+
+
+class Window:
+    timer = time.time
+
+    def __init__(self, limit, period):
+        self.limit, self.period, self.start, self.used = limit, period, self.timer(), 0
+
+    def hit(self, key):
+        if self.timer() - self.start >= self.period:
+            self.start, self.used = self.timer(), 0
+        self.used += 1
+        return self.used <= self.limit, None
+
+
+def factory(limit, period, burst):
+    return Window(limit, period).hit
+"""
+    (tmp_path / "windows.py").write_text(source, "utf-8")
+    assert kept(judge(f"{tmp_path / 'windows.py'}:factory", ["due", "retrying"])) == {"due": True, "retrying": True}
+
+
 def write_package(folder: Path) -> None:
     (folder / "shop").mkdir()
     (folder / "shop" / "__init__.py").write_text("")
