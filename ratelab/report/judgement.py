@@ -19,7 +19,7 @@ MANUAL_URL = "https://github.com/ratelab/ratelab/blob/main/ratelab/docs/judge.md
 
 STATES = {True: "kept", False: "BROKEN", None: "not applicable"}
 
-_STYLES = {True: "green", False: "bold red", None: "dim"}
+_STATE_STYLES = {True: "green", False: "bold red", None: "dim"}
 
 _COLORS = {True: "red", False: "brightgreen"}
 """Of the badge, by whether a promise is broken."""
@@ -62,7 +62,7 @@ def render_judgement(judgement: Judgement) -> RenderableType:
     """Render the judgement for a terminal: the promises, then the shortest failing timeline of each broken one."""
     grid = _create_grid("promise", "", "finding")
     for promise in judgement.promises:
-        state = Text(STATES[promise.kept], _STYLES[promise.kept])
+        state = Text(STATES[promise.kept], _STATE_STYLES[promise.kept])
         grid.add_row(promise.name, state, Text(describe_promise(promise)))
     parts: list[RenderableType] = [Text(summarize_judgement(judgement), style="bold"), Text(), grid]
     for promise in judgement.promises:

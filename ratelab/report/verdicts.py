@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ratelab.lab.closed_loop.figures import LoopResult
-from ratelab.lab.closed_loop.verdict import MEASURES, LoopVerdict, Trial
+from ratelab.lab.closed_loop.verdict import MEASURES, LoopVerdict, TriedChange
 from ratelab.report.loops import LOOP_FIGURES
 from ratelab.report.numbers import (
     format_factor,
@@ -71,7 +71,7 @@ def _describe(verdict: LoopVerdict, label: str) -> VerdictText:
     return VerdictText(label, faults, changes, " ".join(notes))
 
 
-def describe_trial(verdict: LoopVerdict, trial: Trial) -> str:
+def describe_trial(verdict: LoopVerdict, trial: TriedChange) -> str:
     """Describe the gain of a change: `with full jitter: goodput 61 % to 97 %, no retry storm`."""
     before, after = verdict.result, trial.result
     if before.first_tries == after.first_tries:
@@ -118,7 +118,7 @@ def serialize_verdict(verdict: LoopVerdict) -> dict[str, Any]:
     }
 
 
-def _serialize_trial(verdict: LoopVerdict, trial: Trial) -> dict[str, Any]:
+def _serialize_trial(verdict: LoopVerdict, trial: TriedChange) -> dict[str, Any]:
     names = ("goodput", "goodput_ratio", "amplification", "denied", "herd_peak", "wasted", "fairness")
     return {
         "change": trial.change,

@@ -114,6 +114,7 @@ def test_a_picture_shows_the_refutation_in_lanes(careless: str) -> None:
     assert "on time" not in read_texts(draw_refutation(proof, refuted["wait suffices"]))
 
 
+@pytest.mark.slow
 def test_a_file_gets_the_first_refutation_and_a_directory_all(careless: str, tmp_path: Path) -> None:
     chosen = ["--theorem", "never", "--theorem", "step back"]
     targets = ["--plot", f"{tmp_path / 'first.svg'}", "--plot", f"{tmp_path / 'all'}/"]

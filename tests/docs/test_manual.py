@@ -40,7 +40,7 @@ OMITTED = ("--html", "charts/", "mostly-quiet", "big.log", "--format recording")
 LONG_PAGES = {"README.md", "ratelab/docs/judge.md", "ratelab/docs/policies.md", "ratelab/docs/tune.md"}
 """Pages whose sessions only the slow run executes."""
 
-SLOW = ("--plot", "drill", "scenarios/*.yaml", "retry-storm", "judge")
+SLOW = ("--plot", "drill", "scenarios/*.yaml", "retry-storm", "retry-budget", "judge")
 """Parts of commands that only the slow run executes."""
 
 RUN = [one for one in commands() if one.arguments[0] not in LIVE and not any(part in one.text for part in OMITTED)]

@@ -173,7 +173,7 @@ def test_there_is_an_exercise_for_each_algorithm_and_ten_questions() -> None:
     assert all(one.command in with_answers and one.command not in without for one in QUESTIONS)
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.question[:40])
+@pytest.mark.parametrize("question", mark_slow(QUESTIONS, QUESTIONS[:2]), ids=lambda question: question.question[:40])
 def test_the_command_of_each_answer_prints_its_evidence(question: Question, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(SCENARIOS.parent)
     program, *arguments = shlex.split(question.command)

@@ -39,7 +39,7 @@ MAX_OVERSHOOT_RISE = 1.1
 """The factor by which a change may raise the overshoot above 1."""
 
 
-class Trial(NamedTuple):
+class TriedChange(NamedTuple):
     """A change that helps."""
 
     change: str
@@ -60,7 +60,7 @@ class LoopVerdict:
     result: LoopResult
     diagnoses: tuple[Diagnosis, ...]
     """The most fundamental first; empty for a healthy run."""
-    trials: tuple[Trial, ...] = ()
+    trials: tuple[TriedChange, ...] = ()
     """The best first."""
     tried: int = 0
     left_out: int = 0
@@ -122,7 +122,7 @@ def _try_changes(
         eased = tuple(name for name in after if name in names and _is_eased(name, result, changed))
         brought = tuple(name for name in after if name not in names)
         if _helps(result, changed, cured + eased) and (not brought or len(after) < len(names)):
-            trials.append(Trial(change.name, changed, cured, eased, brought))
+            trials.append(TriedChange(change.name, changed, cured, eased, brought))
     trials.sort(key=lambda trial: _rank(result, trial))
     return LoopVerdict(result, diagnoses, tuple(trials), tried, len(changes) - tried), spent
 
@@ -152,7 +152,7 @@ def _helps(before: LoopResult, after: LoopResult, better: Sequence[str]) -> bool
     return bool(better) and after.goodput >= (1 - MIN_GAIN) * before.goodput
 
 
-def _rank(before: LoopResult, trial: Trial) -> tuple[int, int, float]:
+def _rank(before: LoopResult, trial: TriedChange) -> tuple[int, int, float]:
     """Return a key that sorts changes: most goodput first, in steps of `MIN_GAIN`, then most faults removed."""
     step = MIN_GAIN * max(before.goodput, 1e-9)
     return -round(trial.result.goodput / step), -len(trial.cured), trial.result.amplification

@@ -10,6 +10,7 @@ import pytest
 from drawn_rows import draw_rows
 from hypothesis import given
 from hypothesis import strategies as st
+from slow_parameters import mark_slow
 
 from ratelab.lab import partition
 from ratelab.lab.traffic import Traffic
@@ -51,7 +52,7 @@ def need_of(rows: list[Request], key: int, rate: Quota) -> int:
     return ceil(most)
 
 
-@pytest.mark.parametrize("measure", [measure_frontier, measure_compiled], ids=["python", "compiled"])
+@pytest.mark.parametrize("measure", mark_slow([measure_frontier, measure_compiled], [measure_frontier]))
 @given(rows=requests.filter(bool), rate=rates)
 def test_a_need_is_the_largest_level_at_that_rate(measure, rows: list[Request], rate: Quota) -> None:  # type: ignore[no-untyped-def]
     needs = measure(build_traffic(rows)).find_needs(rate)
@@ -90,7 +91,7 @@ def is_above(left: tuple[int, int], middle: tuple[int, int], right: tuple[int, i
     return middle[1] > left[1] + line * (middle[0] - left[0])
 
 
-@pytest.mark.parametrize("measure", [measure_frontier, measure_compiled], ids=["python", "compiled"])
+@pytest.mark.parametrize("measure", mark_slow([measure_frontier, measure_compiled], [measure_frontier]))
 @given(rows=requests.filter(bool))
 def test_the_corners_are_those_of_the_hull_of_all_spans(measure, rows: list[Request]) -> None:  # type: ignore[no-untyped-def]
     found = measure(build_traffic(rows))
