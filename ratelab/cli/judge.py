@@ -10,6 +10,7 @@ import click
 import ratelab
 from ratelab.cli.artifacts import format_command
 from ratelab.cli.output import LateProgress, check_distinct, create_console
+from ratelab.errors import InputError
 from ratelab.judge import PROMISES, Judgement, check_promises, find_factory
 from ratelab.judge import judge as judge_candidate
 from ratelab.report.files import check_writable, write_text
@@ -61,6 +62,8 @@ def judge(
     The exit status is 0 if no promise is broken, 1 if one is, and 2 for an invalid target. `ratelab docs judge` defines
     the promises.
     """  # noqa: D301  (click's mark for a block)
+    if as_json and markdown_file == STANDARD_OUTPUT:
+        raise InputError("--json and --markdown must not both print: give --markdown a file")
     names = check_promises(promises)
     find_factory(target)
     files = [html_file, None if markdown_file == STANDARD_OUTPUT else markdown_file]

@@ -133,7 +133,7 @@ def find_factory(target: str) -> str:
     place, _, name = target.rpartition(":")
     if not place or not all(part.isidentifier() for part in name.split(".")):
         near = get_close_matches(target, BUILT_IN_TARGETS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"or one of {', '.join(BUILT_IN_TARGETS)}"
+        hint = f"did you mean {near[0]}?" if near else f"name a function, or one of {', '.join(BUILT_IN_TARGETS)}"
         raise InputError(f"a target must be MODULE:FACTORY or FILE.py:FACTORY, got {short_repr(target)}: {hint}")
     if not place.endswith(".py") and not all(part.isidentifier() for part in place.split(".")):
         raise InputError(f"no module can have the name {short_repr(place)}: give MODULE:FACTORY or FILE.py:FACTORY")

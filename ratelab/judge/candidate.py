@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
-from math import inf, isnan
+from math import inf, isnan, nan
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -67,7 +67,7 @@ def load_factory(target: str) -> Any:
         except CANDIDATE_ERRORS:
             raise InputError(f"{place} has no {name!r}: {REMEDY}") from None
     if not callable(factory):
-        raise InputError(f"{target} must be a function, got {short_repr(factory)}: {REMEDY}")
+        raise InputError(f"{target} must be a function, got {describe_value(factory)}: {REMEDY}")
     _check_signature(factory, target)
     return factory
 
@@ -114,9 +114,10 @@ class JudgedLimiter:
     def create(self, *arguments: Any, method: str | None = None) -> Callable[[str], Any]:
         """Return the `hit` of a new limiter; raise `CandidateError` if the factory does not return one."""
         make = self.factory if method is None else getattr(self.factory, method)
-        hit = self._call(lambda: self._finish(make(*arguments)), "the factory")
+        name = "the factory" if method is None else f"FACTORY.{method}"
+        hit = self._call(lambda: self._finish(make(*arguments)), name)
         if not callable(hit):
-            raise CandidateError(f"the factory returned {short_repr(hit)}, not a function hit(key)")
+            raise CandidateError(f"{name} returned {describe_value(hit)}, not a function hit(key)")
         if inspect.iscoroutinefunction(hit) or inspect.iscoroutinefunction(getattr(hit, "__call__", None)):  # noqa: B004
             self.is_async = True
         return hit  # type: ignore[no-any-return]
@@ -135,9 +136,9 @@ class JudgedLimiter:
 
         return self._call(lambda: self._loop.run_until_complete(hit_all()), "hit")  # type: ignore[no-any-return]
 
-    def run(self, work: Callable[[], Any]) -> Any:
-        """Call `work`, which runs code of the candidate, and attribute its errors."""
-        return self._call(work, "hit")
+    def run(self, work: Callable[[], Any], name: str = "hit") -> Any:
+        """Call `work`, which runs code of the candidate, and attribute its errors to `name`."""
+        return self._call(work, name)
 
     def _finish(self, result: Any) -> Any:
         if not inspect.isawaitable(result):
@@ -164,30 +165,45 @@ class JudgedLimiter:
 def normalize(result: Any) -> HitAnswer:
     """Return an answer of a candidate as an `HitAnswer`; raise `CandidateError` unless it is a pair."""
     if not isinstance(result, (tuple, list)) or len(result) != 2:
-        raise CandidateError(f"hit returned {short_repr(result)}: it must return (allowed, retry_after)")
+        raise CandidateError(f"hit returned {describe_value(result)}: it must return (allowed, retry_after)")
     allowed, retry_after = result
     if isinstance(allowed, (str, bytes)) or allowed is None:
-        raise CandidateError(f"hit returned allowed = {short_repr(allowed)}: it must be True or False")
+        raise CandidateError(f"hit returned allowed = {describe_value(allowed)}: it must be True or False")
     if retry_after is None or allowed:
         return HitAnswer(bool(allowed), None)
     if hasattr(retry_after, "total_seconds"):
         retry_after = retry_after.total_seconds()
-    try:
-        seconds = float("nan") if isinstance(retry_after, (str, bytes, bool)) else float(retry_after)
-    except (TypeError, ValueError, OverflowError):
-        seconds = float("nan")
+    seconds = read_number(retry_after)
     if isnan(seconds) or seconds == -inf:
-        raise CandidateError(f"hit returned retry_after = {short_repr(retry_after)}: it must be seconds, or None")
+        raise CandidateError(f"hit returned retry_after = {describe_value(retry_after)}: it must be seconds, or None")
     return HitAnswer(False, seconds)
+
+
+def read_number(value: Any) -> float:
+    """Return a value of a candidate as a float; NaN if it is not a number."""
+    try:
+        return nan if isinstance(value, (str, bytes, bool)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return nan
+
+
+def describe_value(value: Any) -> str:
+    """Return the short form of a value, without addresses."""
+    return _hide_addresses(short_repr(value))
+
+
+def _hide_addresses(text: str) -> str:
+    return re.sub(r"0x[0-9a-fA-F]+", "0x...", text)
 
 
 def describe_error(error: BaseException) -> str:
     """Return the type, the message and the line of an exception, without addresses, on one line."""
-    text = re.sub(r"0x[0-9a-fA-F]+", "0x...", " ".join(str(error).split()))
+    syntax = error if isinstance(error, SyntaxError) and error.filename else None
+    text = _hide_addresses(" ".join(str(syntax.msg if syntax else error).split()))
     text = text if len(text) <= 100 else f"{text[:97]}..."
     frames = traceback.extract_tb(error.__traceback__)
     outer = [frame for frame in frames if "ratelab/judge" not in frame.filename.replace("\\", "/")]
     place = f" ({Path(outer[-1].filename).name}:{outer[-1].lineno})" if outer else ""
-    if isinstance(error, SyntaxError) and error.filename:
-        place = f" ({Path(error.filename).name}:{error.lineno})"
+    if syntax and syntax.filename:
+        place = f" ({Path(syntax.filename).name}:{syntax.lineno})"
     return f"{type(error).__name__}{': ' if text else ''}{text}{place}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from math import ceil
+from functools import cached_property
+from math import ceil, isnan
 from typing import Any, NamedTuple
 
-from ratelab.judge.candidate import Allotment, HitAnswer, JudgedLimiter
+from ratelab.judge.candidate import Allotment, CandidateError, HitAnswer, JudgedLimiter, describe_value, read_number
 from ratelab.judge.fake_clock import FakeClock, FakeLoop
 from ratelab.judge.timeline import CLIENT, TimedHit, TimelineRow, TimelineStep, list_rows
 from ratelab.judge.watch import CallWatch
@@ -21,6 +22,11 @@ TOLERANCE_NS = NS_PER_S // 2000
 
 STORE_TOLERANCE_NS = 3 * TOLERANCE_NS
 """The same on a store: a key of Redis expires a millisecond after the time that `PTTL` returns."""
+
+ONE_PER_SECOND = Allotment(1, 1, 1)
+
+REAL_PAUSE_S = 2.2
+"""Real seconds after which a limiter of one request per second that reads the real time admits an exhausted client."""
 
 
 class PromiseReport(NamedTuple):
@@ -54,6 +60,18 @@ class Bench:
     def tolerance_ns(self) -> int:
         """By how much the times of the candidate may be wrong."""
         return TOLERANCE_NS if self.store_url is None else STORE_TOLERANCE_NS
+
+    @cached_property
+    def follows_real_time(self) -> bool:
+        """Whether the candidate admits an exhausted client when real time alone has passed, as compiled code may."""
+        try:
+            trial = self.start(ONE_PER_SECOND)
+            if trial.hit_until_denied(20) is None:
+                return False
+            self.watch.sleep(REAL_PAUSE_S)
+            return trial.hit().allowed
+        except CandidateError:
+            return True
 
     def start(self, allotment: Allotment, phase_ns: int = 0) -> Trial:
         """Return a trial of a new limiter, `phase_ns` after a time at which all aligned windows start."""
@@ -203,7 +221,10 @@ def make_bound(candidate: JudgedLimiter, allotment: Allotment) -> Callable[[int]
         if window_ns not in known:
             window = window_ns and window_ns + 2 * TOLERANCE_NS
             if callable(own):
-                known[window_ns] = float(candidate.run(lambda: own(limit, period, burst, window / NS_PER_S)))
+                value = candidate.run(lambda: own(limit, period, burst, window / NS_PER_S), "FACTORY.bound")
+                known[window_ns] = read_number(value)
+                if isnan(known[window_ns]):
+                    raise CandidateError(f"FACTORY.bound returned {describe_value(value)}: it must be a number")
             else:
                 known[window_ns] = burst + limit * ceil(window / (period * NS_PER_S))
         return known[window_ns]

@@ -18,9 +18,10 @@ SLEEP_LIMIT_S = 0.25
 MIN_SLEEPS = 2
 """Suspicious calls that are reported; a single one may have waited for a disk."""
 
-_monotonic, _process_time, _Event, _wait, _Thread = (  # the real ones, which are replaced later
+_monotonic, _process_time, _sleep, _Event, _wait, _Thread = (  # the real ones, which are replaced later
     time.monotonic,
     time.process_time,
+    time.sleep,
     threading.Event,
     threading.Event.wait,
     threading.Thread,
@@ -43,6 +44,10 @@ class CallWatch:
     def read_cpu(self) -> float:
         """Return the processor time of this process in seconds."""
         return _process_time()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep in real time."""
+        _sleep(seconds)
 
     def mark(self) -> None:
         """Look for calls that sleep from now on."""

@@ -105,9 +105,16 @@ def _check(name: str, bench: Bench) -> PromiseReport:
     except CandidateError as error:
         return PromiseReport(False, timeline=_list_last_rows(bench, str(error)), reason=str(error))
     may_follow = clock.reads > reads or bench.candidate.is_async or bench.watch.may_wait
-    if report.kept is False and report.needs_time and not may_follow:
+    if report.kept is False and report.needs_time and not may_follow and _follows_real_time(bench):
         return PromiseReport(None, reason=UNREACHED)
     return report
+
+
+def _follows_real_time(bench: Bench) -> bool:
+    try:
+        return bench.follows_real_time
+    except Unsuitable:
+        return True
 
 
 def _list_last_rows(bench: Bench, error: str) -> list[TimelineRow]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-from rich.console import Group, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -27,10 +27,10 @@ _COLORS = {True: "red", False: "brightgreen"}
 _FIGURES = {
     "bound": "at most {admitted} admitted in {span}; the bound is {bound:g}",
     "due": "{granted:,} of {requests:,} requests granted",
-    "wait": "sufficient after {denials} denials; up to {excess:g} s too long",
-    "retrying": "denied for {denied_for:g} s at most",
-    "flood": "the exhausted client stayed denied during {names:,} names",
-    "clock": "denied for {locked_out:g} s at most after a step; nothing extra",
+    "wait": "sufficient after {denials} denials; at most {excess:g} s too long",
+    "retrying": "admitted again within {denied_for:g} s",
+    "flood": "{names:,} names freed no exhausted client",
+    "clock": "admitted within {locked_out:g} s of a step back; nothing extra",
     "threads": "exact in {schedules} schedules of {hits} hits",
     "several": "{admitted} of {expected} requests admitted",
     "store": "{open} of {hits} hits admitted while it was down; none charged twice",
@@ -45,6 +45,14 @@ def describe_promise(promise: Promise) -> str:
     window = promise.figures.get("window")
     span = f"{window:.4g} s" if window else "one instant"
     return promise.reason or _FIGURES[promise.name].format_map({**promise.figures, "span": span})
+
+
+def describe_timeline(promise: Promise) -> str:
+    """Return a caption of the failing timeline, with the limits of the candidate."""
+    limits = promise.figures.get("limits") or ([promise.figures] if "period" in promise.figures else [])
+    texts = [f"{each['limit']} in {each['period']:g} s" for each in limits]
+    quota = f", with a limit of {' and one of '.join(texts)}" if texts else ""
+    return f"the shortest failing timeline{quota}"
 
 
 def summarize_judgement(judgement: Judgement) -> str:
@@ -70,14 +78,15 @@ def render_judgement(judgement: Judgement) -> RenderableType:
             rows = _create_grid(*ROW_HEADERS)
             for row in promise.timeline:
                 rows.add_row(*map(Text, _format_row(row)))
-            parts += [Text(), Text(f"{promise.name}: the shortest failing timeline", style="bold"), rows]
+            parts += [Text(), Text(f"{promise.name}: {describe_timeline(promise)}", style="bold"), rows]
     return Group(*parts)
 
 
 def _create_grid(*headers: str) -> RichTable:
     grid = RichTable(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for header in headers:
-        grid.add_column(header, justify="right" if header in ("hits", "allowed", "retry after") else "left")
+        justify: JustifyMethod = "right" if header in ("hits", "allowed", "retry after") else "left"
+        grid.add_column(header, justify=justify, no_wrap=header is not headers[-1])
     return grid
 
 
@@ -104,7 +113,7 @@ def render_judgement_page(judgement: Judgement, provenance: Provenance) -> str:
         (
             promise.name,
             [
-                Cell(STATES[promise.kept], mark="" if promise.kept is not False else "worst", is_name=True),
+                Cell(STATES[promise.kept], is_name=True),
                 Cell(describe_promise(promise), is_name=True),
             ],
         )
@@ -128,7 +137,7 @@ def _build_timeline_table(promise: Promise) -> Table:
     for row in promise.timeline:
         at, *texts = _format_row(row)
         rows.append((at, [Cell(text, is_name=number in (0, 4)) for number, text in enumerate(texts)]))
-    return Table(f"The shortest failing timeline of {promise.name}", ROW_HEADERS, rows)
+    return Table(describe_timeline(promise).capitalize(), ROW_HEADERS, rows)
 
 
 def render_markdown(judgement: Judgement) -> str:

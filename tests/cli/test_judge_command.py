@@ -20,7 +20,13 @@ BROKEN = Judgement(
     "shop:limiter",
     (
         Promise("bound", True, {"requests": 9, "admitted": 10, "bound": 10, "window": 3.5}, [], None),
-        Promise("wait", False, {}, TIMELINE, "announced a wait of 1.999 s, but 2 s are needed"),
+        Promise(
+            "wait",
+            False,
+            {"limit": 5, "period": 10, "burst": 5},
+            TIMELINE,
+            "announced a wait of 1.999 s, but 2 s are needed",
+        ),
         Promise("store", None, {}, [], "has no store"),
     ),
     {"python": "3.11.7", "ratelab": "0.1.0"},
@@ -46,11 +52,24 @@ def test_the_table_has_findings_and_the_failing_timeline() -> None:
         "wait     BROKEN          announced a wait of 1.999 s, but 2 s are needed",
         "store    not applicable  has no store",
         "",
-        "wait: the shortest failing timeline",
+        "wait: the shortest failing timeline, with a limit of 5 in 10 s",
         "at          client  hits  allowed  retry after",
         "0 s         alice      6        5      1.999 s",
         "2 s to 4 s  alice      1        0          0 s  <late> | x",
     ]
+
+
+def test_times_are_not_broken_over_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "48")
+    assert "2 s to 4 s  alice      1        0          0 s" in run(BROKEN)[1]
+
+
+def test_a_timeline_of_several_limits_states_all_of_them() -> None:
+    limits = [{"limit": 6, "period": 600}, {"limit": 2, "period": 10}]
+    several = Promise("several", False, {"limits": limits}, TIMELINE, "admitted 2 of 6")
+    output = run(BROKEN._replace(promises=(several,)))[1]
+    caption = "several: the shortest failing timeline, with a limit of 6 in 600 s and one of 2 in 10 s"
+    assert caption in " ".join(output.split())
 
 
 def test_the_status_is_zero_if_no_promise_is_broken() -> None:
@@ -96,6 +115,7 @@ def test_a_page_has_findings_and_timelines(tmp_path: Path) -> None:
     [
         (["token-buckt"], "did you mean token-bucket?"),
         (["token-bucket", "--promise", "wiat"], "unknown promise 'wiat': did you mean wait?"),
+        (["token-bucket", "--json", "--markdown"], "--json and --markdown must not both print: give --markdown a file"),
         (["token-bucket", "--html", "nowhere/page.html"], "there is no directory nowhere"),
         (["shop.py:limiter", "--html", "shop.py"], "shop.py would be overwritten"),
     ],

@@ -13,6 +13,7 @@ from slow_parameters import mark_slow
 from ratelab.errors import InputError
 from ratelab.judge import BUILT_IN_TARGETS, PROMISES, Judgement, find_factory, judge
 from ratelab.judge.timeline import TimedHit, TimelineStep, list_rows, shrink
+from ratelab.judge.worker import UNREACHED
 from ratelab.quota import NS_PER_S
 
 SUPPORT = Path(judged_kernels.__file__).parent
@@ -151,6 +152,26 @@ def test_a_timeline_is_shortened_to_the_hits_that_matter() -> None:
     assert sorted(step.hits for step in short) == [1, 5]
 
 
+# --- limiters that read no time
+
+
+def test_a_limiter_that_always_denies_is_judged() -> None:
+    judgement = judge_file("wrong_limiters", "denying", "due", "wait")
+    assert [promise.reason for promise in judgement.promises] == [
+        "denied the first request, although the limit is 20 in 20 s",
+        "announced a wait of 1 s, but 200 s are not enough",
+    ]
+    assert judgement.is_broken
+
+
+@pytest.mark.slow
+def test_a_limiter_that_reads_no_time_is_told_from_one_whose_time_is_real() -> None:
+    assert kept(judge_file("wrong_limiters", "never_again", *QUICK[1:4])) == dict.fromkeys(QUICK[1:4], False)
+    real = judge_file("right_limiters", "real_time_bucket", *QUICK[1:4])
+    assert {promise.kept for promise in real.promises} == {None}
+    assert {promise.reason for promise in real.promises} == {UNREACHED}
+
+
 # --- faults of adapters
 
 
@@ -159,6 +180,8 @@ def test_a_timeline_is_shortened_to_the_hits_that_matter() -> None:
     ("factory", "state", "reason"),
     [
         ("raising", False, "hit raised ZeroDivisionError: no limit"),
+        ("generator", False, "the factory returned <generator object generator at 0x...>, not a function hit(key)"),
+        ("wrong_bound", False, "FACTORY.bound returned None: it must be a number"),
         ("wrong_answer", False, "hit returned True: it must return (allowed, retry_after)"),
         ("hanging", False, "a hit hangs"),
         ("deadlocked", False, "a hit hangs"),
@@ -169,7 +192,7 @@ def test_a_timeline_is_shortened_to_the_hits_that_matter() -> None:
     ],
 )
 def test_a_fault_of_an_adapter_is_reported(factory: str, state: bool | None, reason: str) -> None:
-    promises = ["bound"] if "hangs" in reason else ["bound", "due"]
+    promises = ["bound"] if "hangs" in reason or "bound" in factory else ["bound", "due"]
     for promise in judge_file("wrong_limiters", factory, *promises).promises:
         assert promise.kept is state
         assert promise.reason is not None
@@ -235,7 +258,7 @@ def test_a_module_of_a_package_is_loaded(target: str, tmp_path: Path, monkeypatc
     ("target", "message"),
     [
         ("token-buckt", "a target must be MODULE:FACTORY or FILE.py:FACTORY, got 'token-buckt': did you mean token-b"),
-        ("", "a target must be MODULE:FACTORY or FILE.py:FACTORY, got '': or one of token-bucket"),
+        ("", "a target must be MODULE:FACTORY or FILE.py:FACTORY, got '': name a function, or one of token-bucket"),
         ("json:", "a target must be MODULE:FACTORY"),
         ("a-b:c", "no module can have the name 'a-b': give MODULE:FACTORY or FILE.py:FACTORY"),
     ],
@@ -267,7 +290,7 @@ def test_a_target_without_a_factory_is_rejected(target: str, message: str) -> No
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("def f(:", "SyntaxError"),
+        ("def f(:", "SyntaxError: invalid syntax (broken.py:1)"),
         ("1 / 0", "ZeroDivisionError: division by zero (broken.py:1)"),
         ("import nosuch_library", "ModuleNotFoundError: No module named 'nosuch_library' (broken.py:1)"),
         ("raise SystemExit(3)", "SystemExit: 3 (broken.py:1)"),

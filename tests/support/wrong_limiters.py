@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
-from math import ceil
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterator
 from time import monotonic
 from typing import Any
 
@@ -269,6 +268,24 @@ class StopsAtTheFirst(OneAfterTheOther):
 stops_at_the_first: Any = StopsAtTheFirst()
 
 
+# --- no time
+
+
+def denying(limit: int, period: float, burst: int) -> Hit:
+    return lambda key: (False, 1.0)
+
+
+def never_again(limit: int, period: float, burst: int) -> Hit:
+    """Grant the quota once."""
+    used: Counter[str] = Counter()
+
+    def hit(key: str, cost: int = 1) -> Answer:
+        used[key] += 1
+        return used[key] <= limit, 1.0
+
+    return hit
+
+
 # --- faults of adapters
 
 
@@ -324,6 +341,21 @@ def with_thread(limit: int, period: float, burst: int) -> Hit:
     return TokenBuckets(limit, period, burst).hit
 
 
+def generator(limit: int, period: float, burst: int) -> Iterator[Answer]:
+    yield True, None
+
+
+class WrongBound:
+    def __call__(self, limit: int, period: float, burst: int) -> Hit:
+        return TokenBuckets(limit, period, burst).hit
+
+    def bound(self, limit: int, period: float, burst: int, window: float) -> None:
+        return None
+
+
+wrong_bound = WrongBound()
+
+
 def wrong_answer(limit: int, period: float, burst: int) -> Callable[[str], bool]:
     return lambda key: True
 
@@ -335,6 +367,3 @@ def exiting(limit: int, period: float, burst: int) -> Hit:
         os._exit(7)
 
     return hit
-
-
-_ = OrderedDict, ceil

@@ -64,6 +64,6 @@ def _report_denial(bench: Bench, allotment: Allotment, steps: list[TimelineStep]
         reason = f"a request that was due waited for more than {2 * allotment.period} s"
     else:
         before = sum(hit.allowed for hit in trial.hits[: trial.hits.index(denied)])
-        after = f"after {before} in {denied.at_ns / NS_PER_S:g} s"
-        reason = f"denied a request {after}, although the limit is {allotment.limit} in {allotment.period} s"
+        after = f"a request after {before} in {denied.at_ns / NS_PER_S:g} s" if before else "the first request"
+        reason = f"denied {after}, although the limit is {allotment.limit} in {allotment.period} s"
     return PromiseReport(False, figures, trial.rows, reason, needs_time=denied is None or first > 0)

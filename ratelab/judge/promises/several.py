@@ -31,8 +31,7 @@ def check(bench: Bench) -> PromiseReport:
         trial = bench.start_with(lambda limits=limits: bench.candidate.create([*map(tuple, limits)], method="several"))  # type: ignore[misc]
         trial.play(TimelineStep(number * ROUND_PAUSE_NS, SMALL.limit + DENIED_HITS) for number in range(SEVERAL_ROUNDS))
         admitted = _count_admitted(trial)
-        first = "large" if limits[0] is LARGE else "small"
-        figures = {"first": first, "expected": LARGE.limit, "admitted": admitted}
+        figures = {"limits": [each._asdict() for each in limits], "expected": LARGE.limit, "admitted": admitted}
         if admitted < LARGE.limit:
             reason = f"admitted {admitted} of {LARGE.limit}: requests that one limit denied were charged to the other"
             return PromiseReport(False, figures, trial.rows, reason)

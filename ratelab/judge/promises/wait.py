@@ -164,4 +164,4 @@ def _report(bench: Bench, case: Case, history: list[TimelineStep], fails: object
         wait_ns = longest if shortest_ns is None else shortest_ns
         trial = _hit_early(bench, case, short, wait_ns)
         reason = f"announced a wait of {announced:g} s, although {wait_ns / NS_PER_S:g} s are enough"
-    return PromiseReport(False, figures, trial.rows, reason, needs_time=True)
+    return PromiseReport(False, figures, trial.rows, reason, needs_time=bool(trial.admissions()))
