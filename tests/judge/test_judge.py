@@ -89,6 +89,31 @@ def test_a_mistake_in_a_kernel_breaks_its_promise(factory: str) -> None:
     assert kept(judge_file("judged_kernels", factory, promise)) == {promise: False}
 
 
+LIMITERS = [
+    "flood_of_exhausted",
+    "flood_of_idle",
+    "clock_without_guard",
+    "threads_commit_blindly",
+    "threads_take_any_turn",
+    "several_charge_the_first",
+    "several_groups_charge_all",
+]
+"""Mistakes in the limiter in memory; `test_judge_store` has those on a store."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factory", LIMITERS)
+def test_a_mistake_in_the_shipped_limiter_breaks_its_promise(factory: str) -> None:
+    promise = factory.partition("_")[0]
+    assert kept(judge_file("judged_limiters", factory, promise)) == {promise: False}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("promise", ["flood", "clock", "several"])
+def test_the_shipped_limiter_keeps_the_promise_in_the_same_configuration(promise: str) -> None:
+    assert kept(judge_file("judged_limiters", f"right_{promise}", promise)) == {promise: True}
+
+
 RIGHT = {
     "float_bucket": [],
     "wall_bucket": QUICK,

@@ -13,6 +13,7 @@ from ratelab.judge.store_server import NoStore, find_faketime
 pytestmark = pytest.mark.slow
 
 FILE = Path(store_limiters.__file__)
+SHIPPED = FILE.with_name("judged_limiters.py")
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +34,17 @@ def test_a_built_in_algorithm_keeps_its_promises_on_a_store(algorithm: str) -> N
     promises = [*PROMISES] if algorithm == "token-bucket" else ["wait", "clock", "threads"]
     judgement = judge(algorithm, promises, on_store=True)
     assert [(promise.name, promise.reason) for promise in judgement.promises if not promise.kept] == []
+
+
+@pytest.mark.parametrize("factory", ["store_resends", "store_fails_open", "bound_of_expired", "clock_of_script"])
+def test_a_mistake_in_the_shipped_store_breaks_its_promise(factory: str) -> None:
+    promise = factory.partition("_")[0]
+    judgement = judge(f"{SHIPPED}:{factory}", [promise], on_store=promise != "store")
+    assert [each.kept for each in judgement.promises] == [False]
+
+
+def test_the_resilient_limiter_keeps_the_promise_of_a_store() -> None:
+    assert judge(f"{SHIPPED}:right_store", ["store"]).promises[0].kept is True
 
 
 @pytest.mark.parametrize("factory", ["store_window", "declared_open", "denying_window"])

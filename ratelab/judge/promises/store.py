@@ -95,9 +95,16 @@ def _fail_reply(trial: Trial, proxy: FailingProxy, fault: Fault, number: int, qu
     proxy.fail(fault, number)
     allowed = sum([_try_hit(trial) for _ in range(hits)])
     proxy.pass_all()
-    trial.note = "the store is well again"
+    trial.note = "the store works again"
     rest = _count_rest(trial)
-    figures = {"fault": fault, "quota": quota, "hits": hits, "allowed": allowed, "rest": rest}
+    figures = {
+        **STORE_ALLOTMENT._asdict(),
+        "fault": fault,
+        "quota": quota,
+        "hits": hits,
+        "allowed": allowed,
+        "rest": rest,
+    }
     if rest < quota - hits:
         reason = f"{hits} hits took {quota - rest} of the quota: one was charged twice after its reply was lost"
         return PromiseReport(False, figures, trial.rows, reason)
@@ -114,7 +121,7 @@ def _fail_wholly(start: Callable[[], Trial], server: StoreServer, proxy: Failing
     proxy.go_down()
     trial.note = "the store is down"
     opened = sum([_try_hit(trial) for _ in range(HITS_IN_OUTAGE)])
-    figures = {"quota": quota, "hits": HITS_IN_OUTAGE, "open": opened}
+    figures = {**STORE_ALLOTMENT._asdict(), "quota": quota, "hits": HITS_IN_OUTAGE, "open": opened}
     if opened > quota and not getattr(trial.bench.candidate.factory, "fails_open", False):
         reason = f"admitted {opened} of {HITS_IN_OUTAGE} hits of an exhausted client while the store was down"
         return PromiseReport(False, figures, trial.rows, reason)
