@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from os.path import abspath, isfile
+from os.path import abspath, basename, isfile
 from typing import TYPE_CHECKING, Any, cast
 
 from ratelab.errors import InputError, short_repr
@@ -73,7 +73,7 @@ def load_file(reference: str) -> type[Algorithm]:
 
     path, _, class_name = reference.rpartition(":")
     if not isfile(path):  # noqa: PTH113  (pathlib would slow down the start of every command)
-        raise InputError(f"no file {path!r}: give --algo a name or FILE.py:CLASS")
+        raise InputError(f"no file {path!r}: give the name of an algorithm, or FILE.py:CLASS")
     spec = spec_from_file_location(f"plugin:{path}", path)
     assert spec is not None  # noqa: S101  (a .py file has a loader)
     assert spec.loader is not None  # noqa: S101
@@ -84,7 +84,8 @@ def load_file(reference: str) -> type[Algorithm]:
     except FAILURES as error:
         line = _line_of(error, path)
         place = f"line {line}: " if line else ""
-        raise InputError(f"{path} cannot be loaded: {place}{_format_error(error)}") from error
+        text = _format_error(error).removesuffix(f" ({basename(path)}, line {line})")  # noqa: PTH119  (as above)
+        raise InputError(f"{path} cannot be loaded: {place}{text}") from error
     finally:
         sys.dont_write_bytecode = keep_bytecode
     if not hasattr(module, class_name):

@@ -29,17 +29,20 @@ def render_proof(proof: Proof) -> Iterator[RenderableType]:
     theorems = Table.grid(padding=(0, 2, 0, 0))
     for finding in proof.findings:
         mark, style = MARKS[finding.status]
-        meaning = f"{finding.meaning} ({finding.reason})" if finding.reason else finding.meaning
-        theorems.add_row(Text(mark, style=style), Text(finding.name, style=style), Text(meaning))
+        theorems.add_row(Text(mark, style=style), Text(finding.name, style=style), Text(_describe(finding)))
     yield theorems
     if proof.invariants:
         yield Text(f"\nInvariants of every state, by induction over hits: {', '.join(proof.invariants)}.")
     for finding in proof.findings:
         if finding.status == REFUTED:
-            yield Padding(Text(f"Refuted: {finding.meaning}", style="bold red"), (1, 0, 0, 0))
+            yield Padding(Text(f"Refuted: {_describe(finding)}", style="bold red"), (1, 0, 0, 0))
             yield Text(f"The shortest timeline found, at {finding.quota}, as the step decides it:\n")
             yield _render_timeline(proof, finding)
     yield Text(f"\n{summarize_proof(proof)}", style="bold")
+
+
+def _describe(finding: Finding) -> str:
+    return f"{finding.meaning} ({finding.reason})" if finding.reason else finding.meaning
 
 
 def summarize_proof(proof: Proof) -> str:

@@ -51,7 +51,7 @@ class Finding(NamedTuple):
     status: str
     """`PROVED`, `REFUTED` or `UNDECIDED`."""
     reason: str = ""
-    """Why it is undecided."""
+    """Why it is undecided, or which limits of a state are violated."""
     quota: str = ""
     """The quota at which it is refuted."""
     new_state: Sequence[int] = ()
@@ -217,7 +217,8 @@ def _decide(prover: Prover, theorem: Theorem) -> Finding:
         )
     if counterexample is None:
         return finding._replace(reason=f"no proof found, and no timeline with up to {MAX_HITS} hits before")
-    return _refute(finding, prover.subject.quota, counterexample)
+    reason = theorem.explain(counterexample.scene)
+    return _refute(finding._replace(reason=reason), prover.subject.quota, counterexample)
 
 
 def _refute(finding: Finding, quota: Quota, counterexample: Counterexample) -> Finding:

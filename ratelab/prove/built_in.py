@@ -49,10 +49,17 @@ class Knowledge(NamedTuple):
 def keeps_invariants(knowledge: Knowledge) -> Theorem:
     """Return the theorem that every state has the properties that are known of it."""
 
-    def claim(scene: Scene) -> Truth:
-        return all_of(*(term for _, term in knowledge.invariants(scene.algorithm, scene.state, scene.latest)))
+    def list_all(scene: Scene) -> Invariants:
+        return knowledge.invariants(scene.algorithm, scene.state, scene.latest)
 
-    return Theorem("invariants", "every state stays within its limits, from that of a new key on", claim)
+    def claim(scene: Scene) -> Truth:
+        return all_of(*(term for _, term in list_all(scene)))
+
+    def explain(scene: Scene) -> str:
+        return f"violated: {', '.join(text for text, term in list_all(scene) if not term)}"
+
+    meaning = "every state stays within its limits, from that of a new key on"
+    return Theorem("invariants", meaning, claim, explain=explain)
 
 
 def _same_state(_algorithm: Any, state: Sequence[Number]) -> list[Number]:

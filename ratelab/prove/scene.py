@@ -232,3 +232,5 @@ class Theorem(NamedTuple):
     claim: Callable[[Scene], Truth]
     """Let hits happen from the state of a scene, and return the conclusion."""
     history: History | None = None
+    explain: Callable[[Scene], str] = lambda _: ""
+    """Return the parts of the claim that a scene of numbers violates, if `meaning` leaves them open."""

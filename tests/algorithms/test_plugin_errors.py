@@ -14,7 +14,8 @@ from ratelab import InputError, Quota, create
 
 
 def test_a_missing_file_is_reported() -> None:
-    assert get_error("simulate", BURST, "--algo", "no.py:X") == "no file 'no.py': give --algo a name or FILE.py:CLASS\n"
+    message = "no file 'no.py': give the name of an algorithm, or FILE.py:CLASS\n"
+    assert get_error("simulate", BURST, "--algo", "no.py:X") == message
     assert "'no.py': name its class, too, as in no.py:CLASS" in get_error("simulate", BURST, "--algo", "no.py")
     assert "no file '.py'" in get_error("simulate", BURST, "--algo", ".py:X")
 
@@ -36,7 +37,7 @@ FIVE = (
 STEP = "return allowed, 0, 0 if allowed else 1, 1, 0"
 
 CANNOT_BE_LOADED = {
-    "a syntax error": ("    burst: int\n", "    burst int\n", "line 18: SyntaxError: invalid syntax"),
+    "a syntax error": ("    burst: int\n", "    burst int\n", "line 18: SyntaxError: invalid syntax\n"),
     "a missing import": ("from typing import ClassVar", "import no_such_module", "line 4: ModuleNotFoundError: No mod"),
     "an error of its own": ("@dataclass(frozen=True, slots=True)", "1 / 0", "line 9: ZeroDivisionError: division by"),
     "an error further down": (

@@ -107,6 +107,12 @@ def test_a_mutant_is_refuted_by_a_timeline_that_reproduces(name: str) -> None:
     assert not proof.is_complete
 
 
+def test_a_refutation_of_the_invariants_names_the_violated_one() -> None:
+    mutant = KERNELS["token bucket: refilled without cap"].made
+    (finding,) = prove(mutant, parse("7/3s:5"), names=["invariants"]).findings
+    assert (finding.status, finding.reason) == (REFUTED, "violated: tokens <= capacity")
+
+
 @pytest.mark.parametrize("name", FRACTIONS)
 def test_a_mutant_that_uses_fractions_is_rejected(name: str) -> None:
     with pytest.raises(InputError, match=r"whole numbers|integers"):
