@@ -13,6 +13,9 @@ from league import HOME, read_packages, run_league
 from page import render_page, render_table
 from reproduce import run_reproductions
 
+from ratelab.errors import InputError
+from ratelab.report.files import check_writable
+
 RESULTS = HOME / "results.json"
 
 
@@ -30,6 +33,11 @@ def league(only: str | None, html_file: str | None, recorded: bool, record: bool
     packages = [package for package in read_packages() if only in (None, package.name)]
     if not packages:
         raise click.UsageError(f"unknown package {only!r}: packages.yaml lists them")
+    if html_file is not None:
+        try:
+            check_writable(html_file)
+        except InputError as error:
+            raise click.UsageError(str(error)) from None
     if reproduce:
         run_reproductions(only, lambda line: click.echo(line, err=True))
         return

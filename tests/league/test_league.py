@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from ratelab.judge import PROMISES, judge
 
@@ -16,6 +17,7 @@ HOME = Path(__file__).parent
 
 sys.path.insert(0, str(HOME))
 
+import command  # noqa: E402
 import league  # noqa: E402
 import page  # noqa: E402
 import reproduce  # noqa: E402
@@ -131,3 +133,8 @@ def test_packages_that_are_not_installed_are_skipped_with_a_line() -> None:
     missing = [package._replace(name="no-such-package") for package in PACKAGES[:1]]
     assert list(league.run_league(missing, lines.append)) == []
     assert lines == ["no-such-package: not installed, skipped"]
+
+
+def test_a_page_that_cannot_be_written_is_an_error_before_the_run() -> None:
+    result = CliRunner().invoke(command.league, ["--html", "nowhere/league.html"])
+    assert (result.exit_code, "there is no directory nowhere" in result.output) == (2, True)
