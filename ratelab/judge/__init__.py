@@ -191,8 +191,8 @@ def _read_lines(process: subprocess.Popen[bytes], lines: Queue[bytes]) -> None:
 @contextmanager
 def _start_worker() -> Iterator[subprocess.Popen[bytes]]:
     """Start the process of a candidate, which has the search path of this one, and end it with the block."""
-    path = [os.getcwd(), *(entry for entry in sys.path if entry)]  # noqa: PTH109  (text, as in sys.path)
-    code = f"import sys; sys.path[:] = {path!r}; from ratelab.judge.worker import main; main()"
+    path, folder = [entry for entry in sys.path if entry], os.getcwd()  # noqa: PTH109  (text, as in sys.path)
+    code = f"import sys; sys.path[:] = {path!r}; from ratelab.judge.worker import main; main({folder!r})"
     variables = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "TZ": "UTC"}
     process = subprocess.Popen(  # noqa: S603  (this package)
         [sys.executable, "-P", "-c", code],

@@ -65,7 +65,7 @@ def load_factory(target: str) -> Any:
         try:
             factory = getattr(factory, part)
         except CANDIDATE_ERRORS:
-            raise InputError(f"{place} has no {name!r}: {REMEDY}") from None
+            raise InputError(f"{place} has no {name!r}: {_find_remedy(module, place, name)}") from None
     if not callable(factory):
         raise InputError(f"{target} must be a function, got {describe_value(factory)}: {REMEDY}")
     _check_signature(factory, target)
@@ -89,6 +89,14 @@ def _import_file(path: Path) -> ModuleType:
     module = sys.modules[name] = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def _find_remedy(module: ModuleType, place: str, name: str) -> str:
+    """Return the remedy for a missing factory: the file of a module whose name another one has, or a new function."""
+    file = Path(f"{place.replace('.', '/')}.py")
+    if file.is_file() and file.resolve() != Path(getattr(module, "__file__", None) or "").resolve():
+        return f"did you mean {file}:{name}?"
+    return REMEDY
 
 
 def _check_signature(factory: Any, target: str) -> None:

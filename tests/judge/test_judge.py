@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import judged_kernels
@@ -247,6 +248,17 @@ def factory(limit, period, burst):
 """
     (tmp_path / "windows.py").write_text(source, "utf-8")
     assert kept(judge(f"{tmp_path / 'windows.py'}:factory", ["due", "retrying"])) == {"due": True, "retrying": True}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["token", "queue", "random"])
+def test_a_file_may_have_the_name_of_a_module_that_the_judge_needs(name: str, tmp_path: Path) -> None:
+    source = "import right_limiters\nfactory = right_limiters.float_bucket\n"
+    (tmp_path / f"{name}.py").write_text(source, "utf-8")
+    with chdir(tmp_path):
+        assert kept(judge(f"{name}.py:factory", ["due"])) == {"due": True}
+        with pytest.raises(InputError, match=f"^{name} has no 'factory': did you mean {name}.py:factory"):
+            judge(f"{name}:factory")
 
 
 def write_package(folder: Path) -> None:
