@@ -182,6 +182,12 @@ class CooperativeRLock(CooperativeLock):
 
     make = staticmethod(_real_rlock)
 
+    def _acquire_restore(self, state: Any) -> None:
+        """Acquire the lock as often as before a wait for a condition, which calls this."""
+        self.acquire()
+        self._lock.release()  # at once, for the method of the real lock
+        self._lock._acquire_restore(state)
+
 
 def install_locks() -> None:
     """Replace the locks of `threading` for modules that are imported later."""
@@ -189,3 +195,5 @@ def install_locks() -> None:
     threading.RLock = CooperativeRLock  # type: ignore[assignment]
     if hasattr(functools, "RLock"):
         functools.RLock = CooperativeRLock  # of `cached_property`, before Python 3.12
+    if hasattr(threading, "_allocate_lock"):
+        threading._allocate_lock = CooperativeLock  # on which conditions, and so semaphores, wait

@@ -53,7 +53,7 @@ WRONG = {
     "retrying": ["log_of_denied", "charging_bucket"],
     "flood": ["lru_bucket", "unbounded_bucket"],
     "clock": ["locked_bucket", "granting_bucket", "wall_window"],
-    "threads": ["racing_bucket", "racing_tasks"],
+    "threads": ["racing_bucket", "racing_tasks", "shared_semaphore", "lost_notification"],
     "several": ["one_after_the_other", "stops_at_the_first"],
 }
 """Limiters with one mistake, by the promise that they break."""
@@ -128,6 +128,8 @@ RIGHT = {
     "sliding_log": [],
     "sliding_counter": QUICK,
     "waiting_queue": ["bound", "due", "clock", "threads"],
+    "semaphore_bucket": ["threads"],
+    "condition_bucket": ["threads"],
     "async_bucket": ["bound", "due", "wait", "flood", "threads"],
     "async_waiting_queue": ["bound", "due", "threads"],
     "own_bound": ["bound", "flood", "threads"],

@@ -113,6 +113,36 @@ def datetime_bucket(limit: int, period: float, burst: int) -> Hit:
     return DatetimeBuckets(limit, period, burst).hit
 
 
+def semaphore_bucket(limit: int, period: float, burst: int) -> Hit:
+    buckets = TokenBuckets(limit, period, burst)
+    buckets.lock = threading.Semaphore()  # type: ignore[assignment]
+    return buckets.hit
+
+
+class Turns:
+    """A lock whose waiters wait for a condition."""
+
+    def __init__(self) -> None:
+        self.condition = threading.Condition()
+        self.is_taken = False
+
+    def __enter__(self) -> None:
+        with self.condition:
+            self.condition.wait_for(lambda: not self.is_taken)
+            self.is_taken = True
+
+    def __exit__(self, *_: object) -> None:
+        with self.condition:
+            self.is_taken = False
+            self.condition.notify()
+
+
+def condition_bucket(limit: int, period: float, burst: int) -> Hit:
+    buckets = TokenBuckets(limit, period, burst)
+    buckets.lock = Turns()  # type: ignore[assignment]
+    return buckets.hit
+
+
 class RealTimeBuckets(TokenBuckets):
     """Reads a time that the judge does not replace."""
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from time import monotonic
 from typing import Any
 
-from right_limiters import Answer, Hit, TokenBuckets, Windows
+from right_limiters import Answer, Hit, TokenBuckets, Turns, Windows
 
 
 def make(kind: type[TokenBuckets]) -> Callable[[int, float, int], Hit]:
@@ -227,6 +227,33 @@ class Racing(TokenBuckets):
 
 
 racing_bucket = make(Racing)
+
+
+class SharedSemaphore(TokenBuckets):
+    """Lets two threads in at once."""
+
+    def __init__(self, limit: int, period: float, burst: int) -> None:
+        super().__init__(limit, period, burst)
+        self.lock: Any = threading.Semaphore(2)
+
+
+shared_semaphore = make(SharedSemaphore)
+
+
+class Silent(Turns):
+    """Wakes no waiter."""
+
+    def __exit__(self, *_: object) -> None:
+        self.is_taken = False
+
+
+class LostNotification(TokenBuckets):
+    def __init__(self, limit: int, period: float, burst: int) -> None:
+        super().__init__(limit, period, burst)
+        self.lock: Any = Silent()
+
+
+lost_notification = make(LostNotification)
 
 
 def racing_tasks(limit: int, period: float, burst: int) -> Callable[[str], Awaitable[Answer]]:
