@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -133,3 +133,21 @@ def test_the_options_that_tuning_sets_exist() -> None:
     assert "CPU_FEATURES" in vars(intrinsics.config)
     tune = "from ratelab.lab.compiled import tune_process; tune_process()"
     run_python("-c", f"{tune}; import numba; numba.njit(lambda n: n // 3)(7)")  # LLVM reports an unknown feature
+
+
+# --- fields of tuples
+
+
+class Pair(NamedTuple):
+    """A tuple that is not the memory of this test, and has a field of the same name."""
+
+    number: int
+    field_of_this_test: Any
+
+
+@pytest.mark.parametrize("value", [0.5, np.arange(3)], ids=["a number", "an array"])
+def test_fields_of_other_tuples_are_read_as_ever(value: Any) -> None:
+    array = numba.types.Array(numba.int64, 1, "C")
+    intrinsics.declare_memory(numba.types.NamedTuple, {"field_of_this_test": (array, 0)}, "MemoryOfThisTest")
+    read = numba.njit(lambda pair: pair.field_of_this_test)
+    assert np.array_equal(read(Pair(1, value)), value)

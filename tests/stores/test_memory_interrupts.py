@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import pytest
+from mutate import MUTANT_FILE
 
 import ratelab
 from ratelab import Algorithm, ManualClock, MemoryLimiter, Quota
@@ -49,7 +50,7 @@ class Interrupter:
             gc.enable()
 
     def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
-        if not frame.f_code.co_filename.startswith((PACKAGE, "<string>")):
+        if not frame.f_code.co_filename.startswith((PACKAGE, MUTANT_FILE)):
             return None
         frame.f_trace_lines, frame.f_trace_opcodes = False, True
         return self._count

@@ -10,6 +10,9 @@ from textwrap import dedent
 from types import ModuleType
 from typing import Any, NamedTuple
 
+MUTANT_FILE = "<mutant"
+"""How the name of the file of a mutant begins."""
+
 
 class Mutant(NamedTuple):
     """A buggy object, and the attribute that it replaces."""
@@ -29,7 +32,7 @@ def rewritten(function: Callable[..., Any], right: str, wrong: str) -> Any:
     source = dedent(getsource(function))
     assert right in source, f"{function.__qualname__} no longer contains {right!r}: update this mutant"
     names = dict(vars(sys.modules[function.__module__]))
-    mutated, file = source.replace(right, wrong), f"<{function.__qualname__} with {wrong!r}>"
+    mutated, file = source.replace(right, wrong), f"{MUTANT_FILE} {function.__qualname__} with {wrong!r}>"
     linecache.cache[file] = (len(mutated), None, mutated.splitlines(keepends=True), file)  # for `inspect.getsource`
     exec(compile(mutated, file, "exec"), names)  # noqa: S102  (source of this repository)
     return names[function.__name__]

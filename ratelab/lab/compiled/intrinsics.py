@@ -147,7 +147,19 @@ def declare_memory(kind: Any, fields: Mapping[str, tuple[Any, int]], prefix: str
 
     extending.infer_getattr(FieldTemplate)
     for place, (name, (array, width)) in enumerate(fields.items()):
-        extending.lower_getattr(kind, name)(partial(_view_memory, array, width, 2 * place))
+        view = partial(_view_memory, array, width, 2 * place)
+        extending.lower_getattr(kind, name)(partial(_read_field, prefix, name, view))
+
+
+def _read_field(prefix: str, name: str, view: Any, context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """Read a field that is declared, or one of the same name of another tuple, as Numba would."""
+    if kind.instance_class.__name__.startswith(prefix):
+        return view(context, builder, kind, value)
+    place = kind.fields.index(name)
+    field = builder.extract_value(value, place)
+    if context.enable_nrt:
+        context.nrt.incref(builder, kind[place], field)
+    return field
 
 
 def _view_memory(array: Any, width: int, position: int, context: Any, builder: Any, kind: Any, value: Any) -> Any:
