@@ -19,6 +19,7 @@ from threading import Thread
 from typing import Any, NamedTuple
 
 import ratelab
+from ratelab.algorithms import ALGORITHMS
 from ratelab.errors import InputError, short_repr
 
 PROMISES = {
@@ -34,7 +35,7 @@ PROMISES = {
 }
 """The promises by name, in the order of a report."""
 
-BUILT_IN_TARGETS = ("token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "sliding-counter", "gcra")
+BUILT_IN_TARGETS = tuple(ALGORITHMS)
 """Targets that are built-in algorithms."""
 
 HANG_S = 5.0

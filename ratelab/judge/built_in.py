@@ -65,4 +65,9 @@ def _adapt(hit: Callable[..., Decision]) -> Callable[..., Pair]:
     return adapted
 
 
-token_bucket, leaky_bucket, fixed_window, sliding_log, sliding_counter, gcra = map(BuiltIn, ALGORITHMS)
+def __getattr__(name: str) -> BuiltIn:
+    """Return the factory for the algorithm of this name, which has underscores in place of hyphens."""
+    algorithm = name.replace("_", "-")
+    if algorithm not in ALGORITHMS:
+        raise AttributeError(name)
+    return BuiltIn(algorithm)
