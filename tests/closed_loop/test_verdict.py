@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cli_runner import get_json, get_output
 from mutate import mutate
+from slow_parameters import mark_slow
 
 from ratelab.algorithms import build_policy, select
 from ratelab.lab.closed_loop import diagnoses, verdict
@@ -112,7 +113,7 @@ def write(tmp_path: Path, keys: list[str], clients: list[str]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", FAULTY)
+@pytest.mark.parametrize("name", mark_slow(FAULTY, {*FAULTY} - {"starvation", "metastable-failure"}))
 def test_a_fault_is_found_with_evidence_and_a_change_that_helps(name: str, tmp_path: Path) -> None:
     (judged,) = judge(run(tmp_path, *FAULTY[name]))
     found = {diagnosis.name: diagnosis.evidence for diagnosis in judged.diagnoses}

@@ -113,6 +113,7 @@ def test_a_client_without_requests_needs_nothing() -> None:
     assert measure_frontier(empty).find_needs(Quota(1, NS_PER_S)).tolist() == [0]
 
 
+@pytest.mark.slow
 def test_products_beyond_64_bits_are_compared_exactly() -> None:
     rows = [(0, 0, 10**9), (10**17, 0, 10**9), (2 * 10**17 + 1, 0, 10**9)]
     assert list_corners(measure_compiled(build_traffic(rows)), 0) == corners_of(rows, 0)
