@@ -48,7 +48,7 @@ def test_a_built_in_algorithm_keeps_every_promise(algorithm: str) -> None:
 
 WRONG = {
     "bound": ["window_of_one_more", "uncapped_bucket", "fast_bucket"],
-    "due": ["whole_token_bucket", "slow_bucket", "small_bucket"],
+    "due": ["whole_token_bucket", "slow_bucket", "small_bucket", "shared_bucket"],
     "wait": ["early_wait", "truncated_wait", "double_wait", "wait_until_full"],
     "retrying": ["log_of_denied", "charging_bucket"],
     "flood": ["lru_bucket", "unbounded_bucket"],
@@ -68,6 +68,13 @@ def test_a_mistake_breaks_its_promise_with_a_short_timeline(mistake: tuple[str, 
     assert found.kept is False
     assert found.reason
     assert 1 <= len(found.timeline) <= 10
+
+
+@pytest.mark.slow
+def test_a_denial_that_depends_on_names_has_its_timeline() -> None:
+    (found,) = judge_file("wrong_limiters", "colliding_bucket", "due").promises
+    assert (found.kept, found.reason) == (False, "denied the first request, although the limit is 20 in 20 s")
+    assert any(row["allowed"] == 0 for row in found.timeline)
 
 
 ONLY_THERE = ["window_of_one_more", "early_wait", "lru_bucket", "wall_window"]

@@ -72,6 +72,24 @@ class NoFirstToken(TokenBuckets):
 small_bucket = make(NoFirstToken)
 
 
+class OneForAll(TokenBuckets):
+    """Ignores the key."""
+
+    def hit(self, key: str, cost: int = 1) -> Answer:
+        return super().hit("all")
+
+
+class Colliding(TokenBuckets):
+    """Counts keys with equal hashes together."""
+
+    def hit(self, key: str, cost: int = 1) -> Answer:
+        return super().hit(str(hash(key) % 64))
+
+
+shared_bucket = make(OneForAll)
+colliding_bucket = make(Colliding)
+
+
 # --- wait
 
 
