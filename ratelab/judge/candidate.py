@@ -17,9 +17,6 @@ from typing import Any, NamedTuple
 from ratelab.errors import InputError, short_repr
 from ratelab.judge.fake_clock import FakeClock, FakeLoop
 
-BUILT_IN_MODULE = "ratelab.judge.built_in"
-"""The module with the candidates that are called like the built-in algorithms."""
-
 CANDIDATE_ERRORS = (Exception, SystemExit)
 """Errors of a candidate, which may exit by mistake; Ctrl-C passes."""
 

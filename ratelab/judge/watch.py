@@ -37,7 +37,7 @@ class CallWatch:
         self.may_wait = False
         """Whether the candidate may wait in real time, as for a store or for threads."""
         self._entered_at: float | None = None
-        self._mark = self._entered = self._read_times()
+        self._mark = self._read_times()
         self._patience = 1.0
         self._sleeps = 0
 

@@ -119,11 +119,6 @@ def modulo(dividend: Number, divisor: Number) -> Number:
     return dividend - divisor * divide(dividend, divisor)
 
 
-def divide_up(dividend: Number, divisor: Number) -> Number:
-    """Return the quotient, rounded up."""
-    return -divide(-dividend, divisor)
-
-
 def least(*numbers: Number) -> Number:
     """Return the smallest number, and the first of equal ones."""
     return reduce(lambda first, second: choose(second < first, second, first), numbers)

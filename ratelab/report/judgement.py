@@ -125,7 +125,7 @@ def render_judgement_page(judgement: Judgement, provenance: Provenance) -> str:
         title=f"{judgement.target} judged",
         subject=" ".join(f"{name} {version}" for name, version in judgement.versions.items()),
         heading=summarize_judgement(judgement),
-        results=Table("Promises", ["promise", "kept", "finding"], rows),
+        results=Table("Findings", ["promise", "kept", "finding"], rows),
         timelines=timelines,
         definitions=[(promise.name, PROMISES[promise.name]) for promise in judgement.promises],
         manual=MANUAL_URL,

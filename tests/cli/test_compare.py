@@ -7,20 +7,11 @@ from pathlib import Path
 import pytest
 from cli_runner import BURST, SCENARIOS, get_error, get_json, get_output, invoke
 from mutate import mutate
+from outage_scenario import OUTAGE
 
 from ratelab.report import compared
 
-LOOP = """\
-name: NAME
-duration: 30s
-server: {workers: 1, service: 50ms}
-faults: [{fault: outage, at: 10s, for: 5s}]
-clients:
-  - name: web
-    traffic: [{pattern: steady, rate: 10/s}]
-    timeout: 1s
-    retry: {policy: fixed, base: 1s, attempts: ATTEMPTS}
-"""
+LOOP = OUTAGE.replace("name: outage", "name: NAME").replace("base: 1s", "base: 1s, attempts: ATTEMPTS")
 
 OPEN = """\
 name: NAME

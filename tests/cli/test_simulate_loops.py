@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli_runner import BURST, SCENARIOS, get_error, get_json, get_output
+from outage_scenario import OUTAGE
 
 from ratelab.report.loops import LOOP_FIGURES
 
@@ -31,17 +32,6 @@ variants:
   plain: {}
   jitter:
     clients: {worker: {retry: {jitter: full}}}
-"""
-OUTAGE = """\
-name: outage
-duration: 30s
-server: {workers: 1, service: 50ms}
-faults: [{fault: outage, at: 10s, for: 5s}]
-clients:
-  - name: web
-    traffic: [{pattern: steady, rate: 10/s}]
-    timeout: 1s
-    retry: {policy: fixed, base: 1s}
 """
 
 

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from ratelab.judge import PROMISES
+
 HOME = Path(__file__).parent
 
 ROOT = HOME.parents[1]
@@ -23,8 +25,6 @@ TIME_LIMIT_S = 240
 
 AT_ONCE = int(os.environ.get("LEAGUE_JOBS", "2"))
 """Variants that are judged at the same time."""
-
-PROMISES = ("bound", "due", "wait", "retrying", "flood", "clock", "threads", "several", "store")
 
 DISTURBED = ("sleeps in real time", "has not returned")
 """Reasons that a busy machine may cause: such a variant is judged again, alone."""

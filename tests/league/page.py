@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from league import HOME, PROMISES, Package, complete, read_packages
+from league import HOME, Package, complete, read_packages
 from reproduce import find_reproduction, read_outputs
+
+from ratelab.judge import PROMISES
 
 KEPT, BROKEN, OPEN, OTHER = "kept", "broken", "open", "n/a"
 
@@ -15,18 +17,6 @@ MEANINGS = {
     BROKEN: "broken, as a reproduction with the package alone shows on the real clock",
     OPEN: "the judge reports a fault on the fake clock that no reproduction has confirmed",
     OTHER: "does not apply to the package, or cannot be measured",
-}
-
-SUBJECTS = {
-    "bound": "never admits more than its bound in any window",
-    "due": "grants the quota that is due",
-    "wait": "announces a wait that suffices and is tight",
-    "retrying": "lets a client in again that keeps retrying",
-    "flood": "keeps exhausted keys and bounded memory in a flood of names",
-    "clock": "neither locks out nor grants extra when the clock is set back",
-    "threads": "decides hits of threads and tasks exactly",
-    "several": "charges two limits both or neither",
-    "store": "neither fails open nor charges twice when its store fails",
 }
 
 
@@ -59,7 +49,7 @@ class Reproduction(NamedTuple):
     @property
     def subject(self) -> str:
         """The promise that is broken."""
-        return SUBJECTS[self.promise]
+        return PROMISES[self.promise]
 
 
 class Section(NamedTuple):
@@ -103,7 +93,7 @@ def _make_cells(package: Package, result: dict[str, Any], outputs: dict[str, Any
             and not (promise == "clock" and "Redis" in result["variant"])  # the scripts set no clock of a server
         )
         state = {True: KEPT, False: BROKEN if confirmed else OPEN, None: OTHER}[cell["kept"]]
-        cells.append(Cell(promise, state, cell["reason"] or SUBJECTS[promise]))
+        cells.append(Cell(promise, state, cell["reason"] or PROMISES[promise]))
     return cells
 
 
@@ -133,7 +123,7 @@ def render_page(results: dict[str, Any]) -> str:
     sections = build_sections(results)
     return environment.get_template("page.html").render(
         sections=sections,
-        subjects=SUBJECTS,
+        subjects=PROMISES,
         meanings=MEANINGS,
         date=results["date"],
         python=results["python"],

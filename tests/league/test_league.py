@@ -42,11 +42,6 @@ def names_of(path: Path) -> set[str]:
     return names
 
 
-def test_promises_are_those_of_the_judge() -> None:
-    assert tuple(PROMISES) == league.PROMISES
-    assert page.SUBJECTS == PROMISES
-
-
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
 def test_a_package_states_its_configuration_bound_and_documentation(package: league.Package) -> None:
     assert package.link.startswith("https://")

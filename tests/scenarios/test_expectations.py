@@ -7,21 +7,9 @@ from pathlib import Path
 
 import pytest
 from cli_runner import SCENARIOS, get_error, get_json, get_output, invoke
+from outage_scenario import OUTAGE
 
 from ratelab.lab.scenarios.expectations import Expectation, parse_expectation
-
-OUTAGE = """\
-name: outage
-duration: 30s
-server: {workers: 1, service: 50ms}
-faults: [{fault: outage, at: 10s, for: 5s}]
-clients:
-  - name: web
-    traffic: [{pattern: steady, rate: 10/s}]
-    timeout: 1s
-    retry: {policy: fixed, base: 1s}
-"""
-"""270 of 300 requests succeed, of 390 tries."""
 
 OPEN = """\
 name: plain
