@@ -22,7 +22,7 @@ import click
 
 import ratelab
 from ratelab.cli.usage_errors import Interrupted, OutputClosed, UsageError, format_usage_error, hide_passwords
-from ratelab.errors import InputError, SlowWarning, short_repr
+from ratelab.errors import InputError, SlowWarning, format_reason, short_repr
 
 COMMANDS = {
     "tune": "Find the limit that fits your traffic.",
@@ -171,11 +171,28 @@ def expand_paths(paths: Sequence[str]) -> list[str]:
     files: dict[str, None] = {}
     for path in paths:
         is_pattern = has_magic(path) and not Path(path).exists()
-        matches = sorted(glob(path, recursive=True)) if is_pattern else [path]  # noqa: PTH207  (a path may be absolute)
+        matches = _match_paths(path) if is_pattern else [path]
         if not matches:
             raise InputError(f"no file matches {path}: check the pattern")
         files |= dict.fromkeys(matches)
     return list(files)
+
+
+def _match_paths(pattern: str) -> list[str]:
+    """Return the local or remote paths that match a pattern, sorted."""
+    if "://" not in pattern:
+        return sorted(glob(pattern, recursive=True))  # noqa: PTH207  (a path may be absolute)
+    from ratelab.lab.traces.files import check_remote_readable, is_remote  # only for remote files
+
+    if not is_remote(pattern):
+        return []
+    check_remote_readable(pattern)
+    from ratelab.lab.filesystems import match_paths
+
+    try:
+        return match_paths(pattern)
+    except OSError as error:
+        raise InputError(f"{pattern} cannot be listed ({format_reason(error)}): check the address") from None
 
 
 def _show_warning(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from click.core import ParameterSource
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 Advance = Callable[[int], None]
 """Called with the number of further bytes read."""
+
+ReadTraces = Callable[[Sequence[str], TraceOptions, Advance], Trace]
+"""Reads traces, such as `read_traces`."""
 
 LARGE_TRACE_BYTES = 50_000_000
 """Size of a trace from which on the faster reader is recommended."""
@@ -69,15 +72,44 @@ def load_source(sources: tuple[str, ...], reading: dict[str, Any]) -> TrafficSou
 def load_traces(
     paths: Sequence[str],
     reading: dict[str, Any],
-    read: Callable[[Sequence[str], TraceOptions, Advance], Trace] = read_traces,
+    read: ReadTraces = read_traces,
 ) -> TrafficSource:
-    """Read traces by `read`; `reading` holds the values of `trace_options`."""
+    """Read traces by `read`; `reading` holds the values of `trace_options`, of which an engine replaces `read`."""
+    engine = take_engine(reading)
     options = _create_trace_options(reading)
+    if engine:
+        read = _create_engine_reader(engine, is_default=read is read_traces)
     trace = _read_with_progress(paths, options, read)
     fields = {"trace": ", ".join(map(make_printable, paths)), **_serialize_reading(trace)}
     title = f"{format_paths(paths)}, read as {trace.format}"
     notes = _describe_reading(trace, options.within_second)
     return TrafficSource(trace.traffic, fields, title, notes, tuple(paths), options, trace)
+
+
+class EngineOptions(NamedTuple):
+    """The values of `--engine`, `--partitions` and `--exchange`."""
+
+    engine: str
+    partitions: int | None
+    exchange: str | None
+
+
+def take_engine(reading: dict[str, Any]) -> EngineOptions | None:
+    """Take the options of engines out of the parameters of a command; return None without an engine."""
+    engine, *others = (reading.pop(name, None) for name in ENGINE_OPTIONS)
+    if engine is not None:
+        return EngineOptions(engine, *others)
+    if any(others):
+        raise InputError("--partitions and --exchange are for engines: add --engine processes:2 or dask://HOST:PORT")
+    return None
+
+
+def _create_engine_reader(options: EngineOptions, is_default: bool) -> ReadTraces:
+    if not is_default:
+        raise InputError("several policies are decided in one process: leave out --engine")
+    from ratelab.cli.engines import create_reader  # only for engines
+
+    return create_reader(*options)
 
 
 def load_scenario_source(sources: tuple[str, ...]) -> tuple[TrafficSource, Scenario]:
@@ -93,9 +125,7 @@ def load_scenario_source(sources: tuple[str, ...]) -> tuple[TrafficSource, Scena
     return TrafficSource(scenario.traffic, fields, f"{scenario.name}: {scenario.description}"), scenario
 
 
-def _read_with_progress(
-    paths: Sequence[str], options: TraceOptions, read: Callable[[Sequence[str], TraceOptions, Advance], Trace]
-) -> Trace:
+def _read_with_progress(paths: Sequence[str], options: TraceOptions, read: ReadTraces) -> Trace:
     """Read traces by `read`, with a progress bar."""
     size = sum_file_sizes(paths)
     if size and size >= LARGE_TRACE_BYTES and not is_arrow_installed():
@@ -182,16 +212,20 @@ def is_scenario(path: str) -> bool:
     return path.endswith((".yaml", ".yml"))
 
 
+ENGINE_OPTIONS = ("engine", "partitions", "exchange")
+"""The parameters of `trace_options` that name an engine."""
+
 TRACE_OPTIONS = (
     "trace_format", "pattern", "key", "time_field", "time_unit", "time_format", "time_zone", "cost_field",
     "only", "exclude", "trusted_proxies", "trusted_hops", "ipv6_prefix", "within_second", "strict", "lenient",
+    *ENGINE_OPTIONS,
 )  # fmt: skip
 """The parameters of `trace_options`."""
 
 
 def _create_trace_options(values: dict[str, Any]) -> TraceOptions:
     """Return the options of reading a trace; take their values out of the parameters of a command."""
-    given = {name: values.pop(name) for name in TRACE_OPTIONS}
+    given = {name: values.pop(name) for name in TRACE_OPTIONS if name not in ENGINE_OPTIONS}
     return TraceOptions(
         format=given["trace_format"],
         key=given["key"],
@@ -284,6 +318,11 @@ _TRACE = (
     ),
     click.option("--strict", is_flag=True, help="Reject files and lines that cannot be read."),
     click.option("--lenient", is_flag=True, help="Allow most lines of a file to be left out."),
+    click.option("--engine", metavar="ENGINE", help="Read on workers: processes:N or dask://HOST:PORT; see docs."),
+    click.option(
+        "--partitions", type=click.IntRange(1, 4096), help="Parts of the clients that workers decide, with --engine."
+    ),
+    click.option("--exchange", metavar="PATH", help="A folder or bucket that all workers reach, with --engine."),
 )
 
 

@@ -263,10 +263,10 @@ def get_member(objects: ArrowArray, path: Sequence[str]) -> ArrowArray:
 # --- Parquet
 
 
-def read_parquet_names(path: str) -> list[str]:
+def read_parquet_names(source: Any) -> list[str]:
     """Return the paths of a Parquet file's columns, such as `http.remoteIp`; raise `InputError` if it is invalid."""
     with _translate_errors():
-        return list(_list_columns(pq.read_schema(path), ""))
+        return list(_list_columns(pq.read_schema(source), ""))
 
 
 def _list_columns(fields: Any, prefix: str) -> Iterator[str]:
@@ -277,17 +277,17 @@ def _list_columns(fields: Any, prefix: str) -> Iterator[str]:
             yield f"{prefix}{field.name}"
 
 
-def read_parquet_columns(path: str, names: list[str]) -> Iterator[tuple[float, dict[str, StringArray]]]:
+def read_parquet_columns(source: Any, names: list[str]) -> Iterator[tuple[float, dict[str, StringArray]]]:
     """Yield batches of these columns as text, each with its share of the file's rows."""
-    with _translate_errors(), pq.ParquetFile(path) as file:
+    with _translate_errors(), pq.ParquetFile(source) as file:
         for batch in file.iter_batches(65_536, columns=names):
             columns = {name: cast_to_text(_get_column(batch, name)) for name in names}
             yield batch.num_rows / file.metadata.num_rows, columns
 
 
-def read_parquet_rows(path: str, count: int) -> list[dict[str, str]]:
+def read_parquet_rows(source: Any, count: int) -> list[dict[str, str]]:
     """Return the first rows, as the text of each column that has one."""
-    with _translate_errors(), pq.ParquetFile(path) as file:
+    with _translate_errors(), pq.ParquetFile(source) as file:
         batch = next(file.iter_batches(count), None)
     columns = {}
     for name in [] if batch is None else _list_columns(batch.schema, ""):

@@ -31,6 +31,9 @@ CACHED_BYTES = 2**17
 _DECODED_LINES = 1024
 _MAX_LINE_BYTES = 4 * (MAX_LINE_CHARS + 1)  # UTF-8 encodes a character in at most four bytes
 
+REMOTE_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "http", "https")
+"""Schemes of the URIs of remote files."""
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _PARQUET_MAGIC = b"PAR1"
@@ -114,10 +117,35 @@ def read_blocks(path: str, progress: Callable[[int], None] | None = None) -> Ite
     return _number_blocks(_align_to_lines(stored))
 
 
-def _number_blocks(texts: Iterator[bytes]) -> Iterator[Block]:
-    """Drop the byte order mark and count the lines."""
+def read_section(path: str, begin: int, end: int) -> Iterator[Block]:
+    """Yield the lines of a plain file that start at the bytes from `begin` to before `end`, numbered from 1.
+
+    Raises `InputError` as `read_blocks` does.
+    """
+    return _number_blocks(_align_to_lines(_cut_section(path, begin, end)), has_mark=begin == 0)
+
+
+def _cut_section(path: str, begin: int, end: int) -> Iterator[bytes]:
+    """Yield the bytes from the first line that starts at `begin` or later to the end of the last before `end`."""
+    position, inside = max(0, begin - 1), begin == 0
+    for block in _read_stored(path, None, position):
+        first = 0 if inside else block.find(b"\n") + 1
+        inside = inside or first > 0
+        if inside and position + first >= end:
+            return
+        last = block.find(b"\n", max(first, end - 1 - position)) + 1 if inside else 0
+        if inside:
+            yield block[first : last or len(block)]
+        if last:
+            return
+        position += len(block)
+
+
+def _number_blocks(texts: Iterator[bytes], has_mark: bool = True) -> Iterator[Block]:
+    """Drop the byte order mark of a file and count the lines."""
     number = 1
-    for text in chain((next(texts, b"").removeprefix(b"\xef\xbb\xbf"),), texts):
+    first = next(texts, b"")
+    for text in chain((first.removeprefix(b"\xef\xbb\xbf") if has_mark else first,), texts):
         yield (block := Block(number, text))
         number += len(block.newlines) + 1
 
@@ -135,10 +163,12 @@ def _align_to_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
         yield tail
 
 
-def _read_stored(path: str, progress: Callable[[int], None] | None) -> Iterator[bytes]:
-    """Yield the bytes of a file as stored, block by block."""
+def _read_stored(path: str, progress: Callable[[int], None] | None, begin: int = 0) -> Iterator[bytes]:
+    """Yield the bytes of a file as stored, from `begin` on, block by block."""
     file = _open(path)
     try:
+        if begin:
+            file.seek(begin)
         while block := _read_block(file):
             if progress:
                 progress(len(block))
@@ -155,13 +185,34 @@ def _open(path: str) -> BinaryIO:
             raise InputError("it is closed: pipe a trace into it, or name a file")
         return sys.stdin.buffer
     try:
-        return Path(path).open("rb")
+        return open_bytes(path)
     except FileNotFoundError as error:
         raise MissingFileError(
             f"it cannot be opened ({format_reason(error)}): name a log, JSON lines or CSV file"
         ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"it cannot be opened ({format_reason(error)}): name a log, JSON lines or CSV file") from None
+
+
+def is_remote(path: str) -> bool:
+    """Return whether a path is a URI of a file in an object store or on a web server."""
+    return path.partition("://")[0] in REMOTE_SCHEMES and "://" in path
+
+
+def open_bytes(path: str) -> BinaryIO:
+    """Open a local or remote file to read."""
+    if not is_remote(path):
+        return Path(path).open("rb")
+    check_remote_readable(path)
+    from ratelab.lab import filesystems  # pyarrow takes a while to import
+
+    return filesystems.open_file(path)
+
+
+def check_remote_readable(path: str) -> None:
+    """Raise `InputError` if pyarrow, which reads remote files, is not installed."""
+    if not is_arrow_installed():
+        raise InputError(f"reading {path.partition('://')[0]}:// needs pyarrow: {install_hint('logs')}")
 
 
 def _read_block(file: BinaryIO) -> bytes:
@@ -205,10 +256,20 @@ def _decompress_zstd(blocks: Iterator[bytes]) -> Iterator[bytes]:
 def is_parquet(path: str) -> bool:
     """Return whether a path names a Parquet file. Standard input cannot be one, since its index is at the end."""
     try:
-        with Path(path).open("rb") as file:
+        with open_bytes(path) as file:
             return path != "-" and file.seekable() and file.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
     except (OSError, ValueError):
         return False
+
+
+def is_plain(path: str) -> bool:
+    """Return whether a file is neither compressed nor Parquet nor in another format that cannot be split."""
+    try:
+        with open_bytes(path) as file:
+            start = file.read(8)
+    except (OSError, ValueError):
+        return False
+    return not start.startswith((_GZIP_MAGIC, _ZSTD_MAGIC, *_UNSUPPORTED_MAGIC))
 
 
 def is_arrow_installed() -> bool:
@@ -233,6 +294,11 @@ def sum_file_sizes(paths: Sequence[str]) -> int | None:
 
 def _get_size(path: str) -> int | None:
     try:
+        if is_remote(path):
+            check_remote_readable(path)
+            from ratelab.lab import filesystems
+
+            return filesystems.get_status(path)[0]
         status = Path(path).stat()
     except (OSError, ValueError):
         return None

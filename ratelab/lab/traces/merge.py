@@ -86,6 +86,15 @@ class Resolution:
         self._first = int(times[0]) if self._first is None else self._first
         self._varies = self._varies or bool((times != self._first).any())
 
+    def join(self, later: Resolution) -> None:
+        """Add the counts of later times."""
+        if self.whole_minutes == self.requests:
+            self.whole_minutes += later.whole_minutes
+        self._first = later._first if self._first is None else self._first
+        self._varies = self._varies or later._varies or later._first not in (None, self._first)
+        self.requests += later.requests
+        self.whole_seconds += later.whole_seconds
+
     @property
     def is_whole(self) -> bool:
         """Whether no time has a fraction of a second."""

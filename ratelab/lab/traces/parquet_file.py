@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from ratelab.lab.traces.arrow import StringArray
 from ratelab.lab.traces.batches import Batch
 from ratelab.lab.traces.choices import RequestRule
 from ratelab.lab.traces.columnar import BatchBuilder, RowValues
+from ratelab.lab.traces.files import is_remote, sum_file_sizes
 from ratelab.lab.traces.jsonl import JsonFormat
 from ratelab.lab.traces.names import format_missing, suggest
 from ratelab.lab.traces.patterns import clean_path
@@ -39,7 +40,7 @@ class ParquetFormat:
     @classmethod
     def open(cls, path: str) -> ParquetFormat:
         """Return the format of a file; raise `InputError` if it is not Parquet."""
-        return cls(path, tuple(arrow.read_parquet_names(path)))
+        return cls(path, tuple(arrow.read_parquet_names(_get_source(path))))
 
     def matches(self, line: str) -> bool:
         """Return whether a line is a row."""
@@ -69,7 +70,18 @@ class ParquetFormat:
 
     def read_sample(self) -> list[str]:
         """Return the first rows as JSON objects."""
-        return [json.dumps(row, ensure_ascii=False) for row in arrow.read_parquet_rows(self.path, _SAMPLE_ROWS)]
+        return [
+            json.dumps(row, ensure_ascii=False) for row in arrow.read_parquet_rows(_get_source(self.path), _SAMPLE_ROWS)
+        ]
+
+
+def _get_source(path: str) -> Any:
+    """Return what Arrow opens: the path of a local file, or an open remote file."""
+    if not is_remote(path):
+        return path
+    from ratelab.lab.filesystems import open_for_arrow
+
+    return open_for_arrow(path)
 
 
 def read_parquet_batches(
@@ -78,8 +90,8 @@ def read_parquet_batches(
     """Yield the rows, numbered from 1. Uncommon rows are deferred as JSON objects of text."""
     places = [next((name for name in format_.find(field) if name in format_.columns), None) for field in rule.fields]
     names = list(dict.fromkeys(name for name in places if name is not None))
-    first_row, file_bytes = 1, Path(format_.path).stat().st_size
-    for share, columns in arrow.read_parquet_columns(format_.path, names):
+    first_row, file_bytes = 1, sum_file_sizes([format_.path]) or 0
+    for share, columns in arrow.read_parquet_columns(_get_source(format_.path), names):
         size = len(columns[names[0]])
         builder = BatchBuilder(rule, size)
         builder.add(_select_rows(columns, places, rule, size))

@@ -36,8 +36,9 @@ from ratelab.lab.traces.files import (
     is_arrow_installed,
     is_parquet,
     read_blocks,
+    read_section,
 )
-from ratelab.lab.traces.formats import Detection, Format, TraceOptions, detect_format
+from ratelab.lab.traces.formats import Detection, Format, TraceOptions, detect_format, prepare_blocks
 from ratelab.lab.traces.merge import ClientNumbers, FileRequests, Trace, build_trace
 
 _DEFAULT_OPTIONS = TraceOptions()
@@ -163,10 +164,12 @@ def open_source(
     columnar: bool | None,
     amend: Amend = _keep_plan,
     select: Callable[[Iterable[Block]], Iterator[Block]] | None = None,
+    section: tuple[int, int] | None = None,
 ) -> Source:
     """Open a file, or standard input for `-`.
 
-    `amend` changes the plan, given the format and its first lines. `select` removes lines that are not needed.
+    `amend` changes the plan, given the format and its first lines. `select` removes lines that are not needed. Of a
+    `section` of a plain file, only the lines are read that start at these bytes; the first lines are still its head.
 
     Raises `InputError`, at once or during iteration, if it cannot be read.
     """
@@ -176,6 +179,9 @@ def open_source(
     first_blocks = list(islice(blocks, 2))
     detection, blocks = detect_format(path, chain(first_blocks, blocks), options)
     plan = amend(detection.format, detection.lines, plan_reading(detection, options))
+    if section is not None:
+        header_line = 0 if section[0] else detection.header_line
+        blocks = prepare_blocks(read_section(path, *section), detection._replace(header_line=header_line))
     if select is not None:
         blocks = select(blocks)
     spec = plan.reader.columns

@@ -1,0 +1,1 @@
+"""Reading and deciding in tasks of an engine, with the same results as in one process."""

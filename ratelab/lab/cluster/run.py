@@ -1,0 +1,146 @@
+"""Distributed run: the client's side of reading and deciding by an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from time import monotonic
+from typing import Any
+
+from ratelab.errors import InputError
+from ratelab.lab.cluster.files import gather_file, join_pieces
+from ratelab.lab.cluster.pieces import PIECE_BYTES, Piece, Pieces, Summary, cut_pieces, group_by_file
+from ratelab.lab.cluster.reading import ReadTask, name_file
+from ratelab.lab.engines import Engine
+from ratelab.lab.exchange import Exchange
+from ratelab.lab.traces import Trace, TraceOptions, format_paths
+from ratelab.lab.traces.files import MissingFileError
+from ratelab.lab.traces.merge import FileRequests, build_trace
+from ratelab.lab.traces.reader import remove_repeated
+
+Advance = Callable[[int], object]
+"""Called with the amount of further work done."""
+
+MAX_PARTITIONS = 4096
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage of a run."""
+
+    name: str
+    tasks: int
+    resumed: int
+    """Tasks that an earlier run had finished."""
+    bytes: int
+    """The bytes read from files, or written to the exchange."""
+    seconds: float
+
+
+@dataclass
+class Run:
+    """The engine and the exchange of a run, and the stages that it has finished."""
+
+    engine: Engine
+    folder: str
+    """The path or URI below which the exchange has a folder of its own."""
+    partitions: int | None = None
+    """The number of partitions; by default by the size of the files."""
+    piece_bytes: int = PIECE_BYTES
+    stages: list[Stage] = field(default_factory=list)
+    exchange: Exchange | None = None
+    """The folder of the run, once the files are known."""
+
+    def read(self, paths: Sequence[str], options: TraceOptions, progress: Advance) -> ReadFiles:
+        """Read all pieces of the files; those that an earlier run has read are not read again.
+
+        `progress` is called with the number of further bytes read. Raises `InputError` as `read_traces` does.
+        """
+        paths, notes = remove_repeated(paths)
+        pieces = cut_pieces(paths, options, self.piece_bytes)
+        partitions = self.partitions or min(MAX_PARTITIONS, max(pieces.partitions, self.engine.workers))
+        exchange = Exchange(f"{self.folder.rstrip('/')}/ratelab-{pieces.digest}-{partitions}")
+        self.exchange = exchange
+        summaries = self._read_pieces(pieces, ReadTask(exchange, options, partitions), progress)
+        files, errors = [], list[InputError]()
+        for path, group in group_by_file(pieces, summaries):
+            try:
+                files.append((join_pieces(path, group, options, exchange), group))
+            except MissingFileError:
+                raise
+            except InputError as error:
+                if options.strict or len(paths) == 1:
+                    raise
+                errors.append(error)
+        if not files:
+            raise errors[0]
+        notes += [f"skipped {error}" for error in errors]
+        return ReadFiles(self, tuple(paths), options, partitions, exchange, files, notes)
+
+    def _read_pieces(self, pieces: Pieces, task: ReadTask, progress: Advance) -> list[Summary]:
+        started, exchange = monotonic(), task.exchange
+        written = exchange.list_names()
+        summaries: list[Summary | None] = [
+            exchange.read_summary(name_file("read", piece.number))
+            if name_file("read", piece.number) in written
+            else None
+            for piece in pieces.pieces
+        ]
+        rest: list[Piece] = []
+        for piece, summary in zip(pieces.pieces, summaries, strict=True):
+            if summary is None:
+                rest.append(piece)
+            else:
+                progress(pieces.bytes[piece.number])
+        for place, summary in self.engine.map(task, rest):
+            summaries[rest[place].number] = summary
+            progress(pieces.bytes[rest[place].number])
+        self.add_stage("read", len(pieces.pieces), len(pieces.pieces) - len(rest), sum(pieces.bytes), started)
+        return [summary for summary in summaries if summary is not None]
+
+    def add_stage(self, name: str, tasks: int, resumed: int, size: int, started: float) -> None:
+        """Note a finished stage that `started` at this value of the monotonic clock."""
+        self.stages.append(Stage(name, tasks, resumed, size, monotonic() - started))
+
+    def remove(self) -> None:
+        """Remove the folder of the run."""
+        if self.exchange is not None:
+            self.exchange.remove()
+
+
+@dataclass(frozen=True, eq=False)
+class ReadFiles:
+    """Files whose requests are in the exchange."""
+
+    run: Run
+    paths: tuple[str, ...]
+    options: TraceOptions
+    partitions: int
+    exchange: Exchange
+    files: list[tuple[FileRequests, list[tuple[Piece, Summary]]]]
+    """Each file, with its pieces and their summaries."""
+    notes: list[str]
+
+    @cached_property
+    def trace(self) -> Trace:
+        """All requests, gathered here; the same as `read_traces` returns."""
+        started = monotonic()
+        gathered = [gather_file(file, group, self.exchange, self.partitions) for file, group in self.files]
+        try:
+            trace = build_trace(gathered, self.notes, self.options)
+        except InputError as error:
+            raise InputError(f"{format_paths(self.paths)}: {error}") from None
+        self.run.add_stage("gather", len(self.files), 0, self.exchange.sum_bytes(), started)
+        return trace
+
+
+def describe_stages(stages: Sequence[Stage]) -> list[str]:
+    """Return a line on each stage: its tasks, bytes and time."""
+    return [_describe_stage(stage) for stage in stages]
+
+
+def _describe_stage(stage: Stage) -> str:
+    resumed = f", {stage.resumed:,} of them by an earlier run" if stage.resumed else ""
+    size: Any = f", {stage.bytes / 1e6:,.1f} MB" if stage.bytes else ""
+    return f"{stage.name}: {stage.tasks:,} task{'s' * (stage.tasks != 1)}{resumed}{size}, {stage.seconds:.1f} s"

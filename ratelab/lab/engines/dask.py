@@ -1,0 +1,137 @@
+"""Engine of a Dask cluster, of which only the scheduler is used."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from ratelab.errors import install_hint
+from ratelab.lab.engines import EngineError, Item
+
+CONNECT_TIMEOUT_S = 10
+CLOSE_TIMEOUT_S = 2
+
+_CHECK_S = 0.5  # between two looks at the connection
+
+
+class DaskEngine:
+    """Executes tasks on the workers of a Dask scheduler."""
+
+    def __init__(self, address: str) -> None:
+        """Connect to the scheduler at HOST:PORT; raise `EngineError` if there is none, or if it has no workers."""
+        if find_spec("distributed") is None:
+            raise EngineError(f"the engine dask:// needs Dask: {install_hint('dask')}")
+        from distributed import Client
+
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are reported in one line here
+        self._address = address
+        try:
+            self._client = Client(f"tcp://{address}", timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+        except (OSError, TimeoutError, ValueError):
+            raise EngineError(
+                f"no Dask scheduler answers at {address}: start one with `dask scheduler`, or check the address"
+            ) from None
+        found = self._client.scheduler_info(n_workers=-1)["workers"]
+        self.workers = sum(worker["nthreads"] for worker in found.values())
+        if not found:
+            self.close()
+            raise EngineError(
+                f"the Dask scheduler at {address} has no workers: start one with `dask worker {address} --nthreads 1`"
+            )
+        link = self._client.dashboard_link
+        self.description = f"{len(found)} Dask worker{'s' * (len(found) > 1)}, dashboard {link}"
+
+    def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Iterator[tuple[int, Any]]:
+        """Yield results as they are completed; Dask repeats the tasks of lost workers."""
+        checked = _VersionCheck(work, collect_versions())
+        done: SimpleQueue[Any] = SimpleQueue()
+        futures = self._client.map(checked, items, pure=False, key=f"ratelab-{getattr(work, 'label', 'task')}")
+        numbers = {future.key: number for number, future in enumerate(futures)}
+        for future in futures:
+            future.add_done_callback(done.put)
+        try:
+            while numbers:
+                future = self._take(done)
+                yield numbers.pop(future.key), self._get_result(future)
+        finally:
+            if numbers and self._client.status == "running":
+                with suppress(Exception):
+                    self._client.cancel(futures, force=True)
+
+    def _take(self, done: SimpleQueue[Any]) -> Any:
+        """Return the next completed task; raise `EngineError` if the connection is lost."""
+        while True:
+            try:
+                return done.get(timeout=_CHECK_S)
+            except Empty:
+                self._check_connection()
+
+    def _check_connection(self) -> None:
+        if self._client.status != "running":
+            raise EngineError(
+                f"the connection to the Dask scheduler at {self._address} is lost: start it again, "
+                "then run the same command to resume"
+            )
+
+    def _get_result(self, future: Any) -> Any:
+        from distributed import KilledWorker
+
+        if future.status == "finished":
+            return future.result()
+        self._check_connection()
+        if future.status != "error":
+            raise EngineError(
+                f"the Dask scheduler at {self._address} dropped a task ({future.status}): run the command again"
+            )
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            raise EngineError(
+                "a task was lost with several workers, perhaps for lack of memory: raise --partitions or their memory"
+            )
+        if isinstance(error, ModuleNotFoundError):
+            raise EngineError(f"the Dask workers lack {error.name}: install ratelab[dask] {version('ratelab')} there")
+        raise error
+
+    def close(self) -> None:
+        """Disconnect; running tasks are canceled."""
+        with suppress(Exception):
+            self._client.close(timeout=CLOSE_TIMEOUT_S)
+
+
+# --- versions
+
+
+def collect_versions() -> dict[str, str]:
+    """Return the versions that must be the same for the client and all workers."""
+    versions = {"Python": ".".join(platform.python_version_tuple()[:2])}
+    for name in ("ratelab", "numpy", "pyarrow", "distributed"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "none"
+    return versions
+
+
+@dataclass(frozen=True)
+class _VersionCheck:
+    """A task that first compares the versions of its worker with those of the client."""
+
+    work: Callable[[Any], Any]
+    versions: dict[str, str]
+
+    def __call__(self, item: Any) -> Any:
+        here = collect_versions()
+        for name, wanted in self.versions.items():
+            if here[name] != wanted:
+                raise EngineError(
+                    f"the Dask worker on {platform.node()} has {name} {here[name]}, but the client {wanted}: "
+                    "install the same version"
+                )
+        return self.work(item)

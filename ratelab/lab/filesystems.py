@@ -1,0 +1,148 @@
+"""Files on local paths and in object stores, through the file systems of pyarrow and, for HTTP, fsspec."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+from pyarrow import ArrowException, PythonFile
+from pyarrow import fs as arrow_fs
+
+from ratelab.errors import InputError, install_hint
+
+FileSystem: TypeAlias = Any
+"""A file system of pyarrow, which has no type annotations."""
+
+READ_AHEAD_BYTES = 2**23
+"""Bytes that are fetched from an object store at a time."""
+
+
+def locate(path: str) -> tuple[FileSystem, str]:
+    """Return the file system of a path or URI, and the name of the file in it."""
+    scheme, separator, rest = path.partition("://")
+    if not separator:
+        return arrow_fs.LocalFileSystem(), str(Path(path).absolute())
+    if scheme in ("http", "https"):
+        return _create_http(scheme), path
+    root, _, name = rest.partition("/")
+    system, base = _create_system(scheme, root)
+    return system, f"{base.rstrip('/')}/{name}"
+
+
+@lru_cache(maxsize=16)
+def _create_system(scheme: str, root: str) -> tuple[FileSystem, str]:
+    """Create the file system of a bucket or container; credentials and endpoints are those of the environment."""
+    if scheme == "s3":
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        if endpoint or region:
+            return arrow_fs.S3FileSystem(endpoint_override=endpoint, region=region), root
+    system, base = arrow_fs.FileSystem.from_uri(f"{scheme}://{root}")
+    return system, base
+
+
+@lru_cache(maxsize=2)
+def _create_http(scheme: str) -> FileSystem:
+    if find_spec("fsspec") is None or find_spec("aiohttp") is None:
+        raise InputError(f"reading {scheme}:// needs fsspec and aiohttp: {install_hint('dask')}")
+    import fsspec
+
+    return arrow_fs.PyFileSystem(arrow_fs.FSSpecHandler(fsspec.filesystem(scheme)))
+
+
+def open_file(path: str) -> BinaryIO:
+    """Open a remote file to read; raise `OSError` if that fails."""
+    system, name = locate(path)
+    with translate_errors():
+        source = system.open_input_file(name)
+    return _RemoteFile(source)  # type: ignore[return-value]
+
+
+class _RemoteFile:
+    """A remote file whose errors are those of local files."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def __enter__(self) -> _RemoteFile:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._source.close()
+
+    def read(self, size: int) -> bytes:
+        """Read at most `size` bytes."""
+        with translate_errors():
+            data: bytes = self._source.read(size)
+        return data
+
+
+def open_for_arrow(path: str) -> PythonFile:
+    """Open a remote file for readers of pyarrow."""
+    system, name = locate(path)
+    return system.open_input_file(name)
+
+
+def get_status(path: str) -> tuple[int, int]:
+    """Return the bytes of a file and the nanoseconds since 1970 when it was changed, 0 if unknown.
+
+    Raises `OSError`, or `FileNotFoundError` if it does not exist.
+    """
+    system, name = locate(path)
+    with translate_errors():
+        (info,) = system.get_file_info([name])
+    if info.type == arrow_fs.FileType.NotFound:
+        raise FileNotFoundError(2, "No such file or directory")
+    return int(info.size or 0), int(info.mtime_ns or 0)
+
+
+@contextmanager
+def translate_errors() -> Iterator[None]:
+    """Raise `OSError` with a short reason for the errors of pyarrow and fsspec."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(2, "No such file or directory") from None
+    except OSError as error:
+        if error.errno is not None and error.strerror:
+            raise
+        raise OSError(error.errno, _shorten(error)) from None
+    except ArrowException as error:
+        raise OSError(None, _shorten(error)) from None
+
+
+def _shorten(error: BaseException) -> str:
+    return str(error).partition("\n")[0][:200]
+
+
+def match_paths(pattern: str) -> list[str]:
+    """Return the remote files that match a pattern, sorted; `*` and `?` match within a folder, `**` across folders."""
+    scheme, _, rest = pattern.partition("://")
+    if scheme in ("http", "https"):
+        raise InputError(f"patterns do not work with {scheme}://, got {pattern}: name each file")
+    folder = re.split(r"[*?\[]", rest, maxsplit=1)[0].rpartition("/")[0]
+    system, base = locate(f"{scheme}://{folder}" if "/" in folder else f"{scheme}://{folder}/")
+    _, top = locate(f"{scheme}://{rest.partition('/')[0]}/")
+    matches = re.compile(_translate_pattern(rest.partition("/")[2])).fullmatch
+    selector = arrow_fs.FileSelector(base.rstrip("/"), allow_not_found=True, recursive=True)
+    with translate_errors():
+        names = [info.path for info in system.get_file_info(selector) if info.type == arrow_fs.FileType.File]
+    root = rest.partition("/")[0]
+    found = (name.removeprefix(top) for name in names)
+    return sorted(f"{scheme}://{root}/{name}" for name in found if matches(name))
+
+
+def _translate_pattern(pattern: str) -> str:
+    """Return the regular expression of a pattern of paths."""
+    parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    pieces = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern)
+    return "".join(parts.get(piece) or (piece if piece.startswith("[") else re.escape(piece)) for piece in pieces)
