@@ -45,6 +45,10 @@ def diff(old: str, new: str, sources: tuple[str, ...], tolerated: str, top: int,
         from ratelab.cli.policy_runs import compare_files  # only for several policies
 
         source, difference = compare_files(old, new, sources, reading)
+    elif reading["engine"] is not None:
+        from ratelab.cli import engines  # only for engines
+
+        source, difference = engines.diff_traces(sources, reading, parse_policy(old), parse_policy(new))
     else:
         policies = parse_policy(old), parse_policy(new)
         source = load_source(sources, reading)

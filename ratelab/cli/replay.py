@@ -116,7 +116,12 @@ def replay(
         behavior = loop_runs.parse_retry(retry_text, output.parse_client_timeout())
         deliver([loop_runs.run_log(load_traces(paths, reading), policies, behavior, output, top)], output)
         return
-    source = load_traces(paths, reading)
-    with LateProgress("replaying", output.total(len(source.traffic) * (len(policies) + 1))) as progress:
-        comparison = output.compare(policies, source.traffic, progress)
+    if reading["engine"] is not None and output.shows_only_figures:
+        from ratelab.cli import engines  # only for engines
+
+        source, comparison = engines.replay_traces(paths, reading, policies, output.parse_client_timeout())
+    else:
+        source = load_traces(paths, reading)
+        with LateProgress("replaying", output.total(len(source.traffic) * (len(policies) + 1))) as progress:
+            comparison = output.compare(policies, source.traffic, progress)
     deliver([Run(comparison, source.fields, source.title, source.notes, top)], output)

@@ -76,10 +76,14 @@ def load_traces(
 ) -> TrafficSource:
     """Read traces by `read`; `reading` holds the values of `trace_options`, of which an engine replaces `read`."""
     engine = take_engine(reading)
-    options = _create_trace_options(reading)
+    options = create_trace_options(reading)
     if engine:
         read = _create_engine_reader(engine, is_default=read is read_traces)
-    trace = _read_with_progress(paths, options, read)
+    return describe_source(_read_with_progress(paths, options, read), paths, options)
+
+
+def describe_source(trace: Trace, paths: Sequence[str], options: TraceOptions) -> TrafficSource:
+    """Return the source of a trace, with notes on how it was read."""
     fields = {"trace": ", ".join(map(make_printable, paths)), **_serialize_reading(trace)}
     title = f"{format_paths(paths)}, read as {trace.format}"
     notes = _describe_reading(trace, options.within_second)
@@ -109,7 +113,7 @@ def _create_engine_reader(options: EngineOptions, is_default: bool) -> ReadTrace
         raise InputError("several policies are decided in one process: leave out --engine")
     from ratelab.cli.engines import create_reader  # only for engines
 
-    return create_reader(*options)
+    return create_reader(options)
 
 
 def load_scenario_source(sources: tuple[str, ...]) -> tuple[TrafficSource, Scenario]:
@@ -223,7 +227,7 @@ TRACE_OPTIONS = (
 """The parameters of `trace_options`."""
 
 
-def _create_trace_options(values: dict[str, Any]) -> TraceOptions:
+def create_trace_options(values: dict[str, Any]) -> TraceOptions:
     """Return the options of reading a trace; take their values out of the parameters of a command."""
     given = {name: values.pop(name) for name in TRACE_OPTIONS if name not in ENGINE_OPTIONS}
     return TraceOptions(

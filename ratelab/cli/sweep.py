@@ -68,10 +68,15 @@ def sweep(
     check_distinct(sources, (csv_file, *images))
     if csv_file is not None:
         check_writable(csv_file)
-    source = load_source(sources, reading)
-    tune_compiler(source.traffic, len(policies))
-    with LateProgress("sweeping", len(source.traffic) * len(policies)) as progress:
-        result = sweep_policies(policies, source.traffic, progress)
+    if reading["engine"] is not None:
+        from ratelab.cli import engines  # only for engines
+
+        source, result = engines.sweep_traces(sources, reading, policies)
+    else:
+        source = load_source(sources, reading)
+        tune_compiler(source.traffic, len(policies))
+        with LateProgress("sweeping", len(source.traffic) * len(policies)) as progress:
+            result = sweep_policies(policies, source.traffic, progress)
     if csv_file is not None:
         label = dict(list(source.fields.items())[:1])
         write_rows(csv_file, [{**label, **row} for row in serialize_sweep_rows(result)])

@@ -69,18 +69,33 @@ def compare(
     if two policies have the same name.
     """
     check_names(policy.name for policy in policies)
-    has_exact = any(type(policy.algorithm) is SlidingLog for policy in policies)
-    replays = len(policies) + (not has_exact)
-    suggest_compiler(traffic, replays)
+    suggest_compiler(traffic, _count_replays(policies))
+    outcomes, reference = decide(policies, traffic, progress, fields)
+    results = tuple(measure(outcome, reference, client_timeout) for outcome in outcomes)
+    return Comparison(traffic, outcomes, reference, results, client_timeout=client_timeout)
+
+
+def decide(
+    policies: Sequence[Policy],
+    traffic: Traffic,
+    progress: Progress = lambda _: None,
+    fields: Sequence[str] = FIGURE_FIELDS,
+) -> tuple[tuple[Outcome, ...], Outcome | None]:
+    """Return the outcomes of policies and that of the exact sliding log of their quota, None if it does not fit."""
+    replays = _count_replays(policies)
     reference = _replay_exact(policies[0].quota, traffic, progress, fields, replays)
-    outcomes = [
+    outcomes = tuple(
         reference
         if reference is not None and type(policy.algorithm) is SlidingLog
         else replay(policy, traffic, fields, progress, replays)
         for policy in policies
-    ]
-    results = tuple(measure(outcome, reference, client_timeout) for outcome in outcomes)
-    return Comparison(traffic, tuple(outcomes), reference, results, client_timeout=client_timeout)
+    )
+    return outcomes, reference
+
+
+def _count_replays(policies: Sequence[Policy]) -> int:
+    """Return the number of replays of policies and of the exact log, which may be one of them."""
+    return len(policies) + (not any(type(policy.algorithm) is SlidingLog for policy in policies))
 
 
 def with_accuracy(comparison: Comparison) -> Comparison:

@@ -95,6 +95,11 @@ def _report_rows(rows: Iterator[SweepRow], requests: int, progress: Progress) ->
 
 
 def _replay_policy(traffic: Traffic, clients: int, replays: int, policy: Policy) -> SweepRow:
+    return build_row(policy, *count_denied(policy, traffic, replays), len(traffic), clients)
+
+
+def count_denied(policy: Policy, traffic: Traffic, replays: int) -> tuple[int, int]:
+    """Return how many requests and clients a policy denies; `replays` is how often the traffic is replayed in all."""
     allowed = replay(policy, traffic, ADMISSION_FIELDS, replays=replays).decisions["allowed"]
     was_denied = np.zeros(len(traffic.names), np.bool_)
     denied = 0
@@ -102,12 +107,16 @@ def _replay_policy(traffic: Traffic, clients: int, replays: int, policy: Policy)
         denied_part = ~allowed[part]
         was_denied[batch.clients[denied_part]] = True
         denied += int(np.count_nonzero(denied_part))
-    clients_denied = int(np.count_nonzero(was_denied))
+    return denied, int(np.count_nonzero(was_denied))
+
+
+def build_row(policy: Policy, denied: int, clients_denied: int, requests: int, clients: int) -> SweepRow:
+    """Return the row of a policy that denies this many of all requests and clients."""
     return SweepRow(
         algorithm=policy.name,
         quota=policy.quota,
         denied=denied,
-        denied_ratio=round(denied / max(1, len(traffic)), 6),
+        denied_ratio=round(denied / max(1, requests), 6),
         clients_denied=clients_denied,
         clients_denied_ratio=round(clients_denied / max(1, clients), 6),
     )

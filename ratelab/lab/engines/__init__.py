@@ -23,6 +23,8 @@ class Engine(Protocol):
 
     description: str
     """The workers, for the user, such as `2 processes`."""
+    is_local: bool
+    """Whether the workers share the disk of the client."""
     workers: int
     """The number of tasks that run at a time."""
 

@@ -24,6 +24,8 @@ _CHECK_S = 0.5  # between two looks at the connection
 class DaskEngine:
     """Executes tasks on the workers of a Dask scheduler."""
 
+    is_local = False
+
     def __init__(self, address: str) -> None:
         """Connect to the scheduler at HOST:PORT; raise `EngineError` if there is none, or if it has no workers."""
         if find_spec("distributed") is None:

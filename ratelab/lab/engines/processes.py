@@ -19,6 +19,8 @@ MAX_RESTARTS = 3
 class ProcessEngine:
     """Executes tasks in processes of this machine."""
 
+    is_local = True
+
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self.description = f"{workers} process{'es' * (workers > 1)}"

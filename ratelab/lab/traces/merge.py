@@ -203,7 +203,7 @@ def build_trace(files: Sequence[FileRequests], notes: Sequence[str], options: Tr
     clients, rows, end, on_disk = _merge(files, options.within_second)
     start = int(rows[0]["time"])
     check_limits(int(rows[-1]["time"]) - start, sum(file.cost for file in files))
-    times, owners, costs = _split_columns(rows, start, on_disk)
+    times, owners, costs = split_columns(rows, start, on_disk)
     traffic = Traffic(
         times=times,
         clients=owners,
@@ -334,7 +334,7 @@ def check_limits(length: int, cost: float) -> None:
         raise InputError(f"its costs must add up to at most 2**62, got {cost:.3g}: check --cost")
 
 
-def _split_columns(rows: NDArray[Any], start: int, on_disk: bool) -> list[Integers]:
+def split_columns(rows: NDArray[Any], start: int, on_disk: bool) -> list[Integers]:
     """Return the times since `start`, the clients and the costs of requests as columns."""
     columns: list[Integers] = [
         map_column(np.int64, len(rows)) if on_disk else np.empty(len(rows), np.int64) for _ in range(3)

@@ -1,0 +1,131 @@
+"""Timeline of a distributed run: when its traffic begins and ends, and where each whole second is spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ratelab.lab.cluster.files import PieceSummaries
+from ratelab.lab.cluster.pieces import Summary
+from ratelab.lab.cluster.reading import name_file
+from ratelab.lab.exchange import Exchange, Table
+from ratelab.lab.spill import Integers
+from ratelab.lab.traces.merge import FileRequests, check_limits
+
+SPREAD_FILE = "spread"
+"""The file of the offsets: a table for each piece, in the order of the timeline's pieces."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The pieces of the files whose times have the same resolution."""
+
+    unit: int
+    """The nanoseconds over which requests of one time are spread."""
+    places: tuple[int, ...]
+    """The positions of the pieces in `Timeline.pieces`."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The order of all requests in time, as far as tasks need it."""
+
+    pieces: tuple[tuple[int, int], ...]
+    """The number and the requests of each piece, in the order of the files and lines."""
+    groups: tuple[Group, ...]
+    """Groups by rising unit."""
+    is_spread: bool
+    keeps_order: bool
+    """Whether the order of the final times is that of the times in the files."""
+    start: int
+    """Nanoseconds since 1970 of the first request."""
+    duration: int
+    bounds: tuple[int, ...]
+    """Times since the start that divide the requests about evenly; fixed points of a second exchange."""
+
+
+def build_timeline(
+    files: Sequence[tuple[FileRequests, PieceSummaries]], is_spread: bool, ranges: int, exchange: Exchange
+) -> Timeline:
+    """Order the pieces, and write the offsets of their whole seconds to the exchange.
+
+    Raises `InputError` for times and costs that overflow a column.
+    """
+    pieces: list[tuple[int, int]] = []
+    summaries: list[Summary] = []
+    units: dict[int, list[int]] = {}
+    for file, group in files:
+        for piece, summary in group:
+            units.setdefault(file.resolution.unit, []).append(len(pieces))
+            pieces.append((piece.number, summary["requests"]))
+            summaries.append(summary)
+    groups = tuple(Group(unit, tuple(units[unit])) for unit in sorted(units))
+    firsts = [summary["times"][0] for summary in summaries if summary["times"]]
+    start = min(firsts)
+    lasts = {
+        group.unit: max(summaries[place]["times"][-1] for place in group.places if summaries[place]["times"])
+        for group in groups
+    }
+    end = max(last - last % unit + unit if unit > 1 else last for unit, last in lasts.items())
+    check_limits(max(lasts.values()) - start, sum(file.cost for file, _ in files))
+    is_whole = all(file.resolution.is_whole for file, _ in files)
+    exchange.write(SPREAD_FILE, _compute_offsets(pieces, summaries, groups if is_spread else (), exchange))
+    return Timeline(
+        pieces=tuple(pieces),
+        groups=groups,
+        is_spread=is_spread,
+        keeps_order=len(groups) == 1 and (groups[0].unit == 1 or is_whole or not is_spread),
+        start=start,
+        duration=max(1, end - start),
+        bounds=_choose_bounds(summaries, start, ranges),
+    )
+
+
+def _compute_offsets(
+    pieces: Sequence[tuple[int, int]], summaries: Sequence[Summary], groups: Sequence[Group], exchange: Exchange
+) -> list[Table]:
+    """Return a table for each piece: its seconds, and how many requests of each precede and are spread in all."""
+    empty = np.empty(0, np.int64)
+    tables: list[Table] = [{"second": empty, "first": empty, "offset": empty, "total": empty} for _ in pieces]
+    for group in groups:
+        places = [place for place in group.places if summaries[place]["resolution"]["whole_seconds"]]
+        if group.unit == 1 or not places:
+            continue
+        found = [next(exchange.read(name_file("read", pieces[place][0], "seconds"))) for place in places]
+        seconds, counts = (np.concatenate([table[name] for table in found]) for name in ("second", "count"))
+        order = np.argsort(seconds, kind="stable")  # of one second, in the order of the pieces
+        before = np.cumsum(counts[order]) - counts[order]
+        firsts = np.flatnonzero(np.diff(seconds[order], prepend=seconds[order][0] - 1))
+        sizes = np.diff(firsts, append=len(order))
+        offsets, totals = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
+        offsets[order] = before - np.repeat(before[firsts], sizes)
+        totals[order] = np.repeat(np.add.reduceat(counts[order], firsts), sizes)
+        ends = np.cumsum([len(table["second"]) for table in found])
+        parts = zip(np.split(offsets, ends[:-1]), np.split(totals, ends[:-1]), strict=True)
+        for place, table, (offset, total) in zip(places, found, parts, strict=True):
+            tables[place] = {"second": table["second"], "first": table["first"], "offset": offset, "total": total}
+    return tables
+
+
+def spread_times(times: Integers, positions: Integers, offsets: dict[str, Any], unit: int) -> Integers:
+    """Return the times of a piece's requests, those at a whole second spread over it as `merge.spread` does."""
+    seconds = offsets["second"]
+    if not len(seconds):
+        return times
+    places = np.minimum(np.searchsorted(seconds, times), len(seconds) - 1)
+    ranks = offsets["offset"][places] + positions - offsets["first"][places]
+    spread: Integers = np.where(seconds[places] == times, times + ranks * unit // offsets["total"][places], times)
+    return spread
+
+
+def _choose_bounds(summaries: Sequence[Summary], start: int, ranges: int) -> tuple[int, ...]:
+    """Return times that divide the requests into ranges of about the same number."""
+    times = np.concatenate([np.array(summary["times"], np.int64) for summary in summaries])
+    weights = np.concatenate([np.full(len(summary["times"]), max(1, summary["requests"])) for summary in summaries])
+    order = np.argsort(times)
+    shares = np.cumsum(weights[order]) / weights.sum()
+    places = np.searchsorted(shares, np.arange(1, ranges) / ranges)
+    return tuple((times[order][places] - start).tolist())
