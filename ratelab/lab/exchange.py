@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from secrets import token_hex
@@ -11,14 +11,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyarrow import fs as arrow_fs
 
 from ratelab.errors import InputError, format_reason
 from ratelab.lab.filesystems import FileSystem, locate, translate_errors
 
-Table: TypeAlias = Mapping[str, NDArray[Any] | Sequence[bytes]]
-"""Columns of one length by name: integers or bytes."""
+Table: TypeAlias = Mapping[str, Any]
+"""Columns of one length by name: arrays of integers, or lists of bytes."""
 
 _SUMMARY = b"ratelab"
 _SUFFIX = ".arrow"

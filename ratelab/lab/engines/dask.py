@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, cast
 
 from ratelab.errors import install_hint
 from ratelab.lab.engines import EngineError, Item
@@ -30,12 +30,14 @@ class DaskEngine:
         """Connect to the scheduler at HOST:PORT; raise `EngineError` if there is none, or if it has no workers."""
         if find_spec("distributed") is None:
             raise EngineError(f"the engine dask:// needs Dask: {install_hint('dask')}")
-        from distributed import Client
+        import distributed
 
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are reported in one line here
         self._address = address
         try:
-            self._client = Client(f"tcp://{address}", timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+            self._client: Any = cast("Any", distributed).Client(
+                f"tcp://{address}", timeout=CONNECT_TIMEOUT_S, set_as_default=False
+            )
         except (OSError, TimeoutError, ValueError):
             raise EngineError(
                 f"no Dask scheduler answers at {address}: start one with `dask scheduler`, or check the address"
