@@ -5,32 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import click
 
-from ratelab.algorithms import Policy
-from ratelab.cli import expand_paths
 from ratelab.cli.output import LateProgress
-from ratelab.cli.sources import (
-    Advance,
-    EngineOptions,
-    ReadTraces,
-    TrafficSource,
-    create_trace_options,
-    describe_source,
-    is_scenario,
-    load_source,
-    take_engine,
-)
 from ratelab.errors import InputError, install_hint
-from ratelab.lab.comparison import Comparison
 from ratelab.lab.engines import open_engine
-from ratelab.lab.sweep import SweepResult
 from ratelab.lab.traces import Trace, TraceOptions, is_arrow_installed, sum_file_sizes
-from ratelab.lab.tune.difference import PolicyDifference
 
 Found = TypeVar("Found")
+
+Advance = Callable[[int], None]
+"""Called with the number of further bytes read, or of partitions decided."""
+
+Decide: TypeAlias = Callable[[Any, Advance], tuple[Trace, Found]]
+"""Decides the requests of files that were read; see `lab.cluster.results`."""
+
+
+class EngineOptions(NamedTuple):
+    """The values of `--engine`, `--partitions` and `--exchange`."""
+
+    engine: str
+    partitions: int | None
+    exchange: str | None
 
 
 @contextmanager
@@ -65,7 +63,7 @@ def open_run(options: EngineOptions) -> Iterator[Any]:
         engine.close()
 
 
-def create_reader(options: EngineOptions) -> ReadTraces:
+def create_reader(options: EngineOptions) -> Callable[[Sequence[str], TraceOptions, Advance], Trace]:
     """Return a function that reads traces by an engine and gathers their requests in this process."""
 
     def read(paths: Sequence[str], reading: TraceOptions, progress: Advance) -> Trace:
@@ -76,58 +74,12 @@ def create_reader(options: EngineOptions) -> ReadTraces:
     return read
 
 
-# --- decisions by tasks
-
-
-def replay_traces(
-    paths: Sequence[str], reading: dict[str, Any], policies: Sequence[Policy], client_timeout: int
-) -> tuple[TrafficSource, Comparison]:
-    """Replay policies by an engine."""
-    from ratelab.lab.cluster import results
-
-    results.check_built_in(policies)
-    return _decide(paths, reading, lambda files, progress: results.compare(policies, files, client_timeout, progress))
-
-
-def sweep_traces(
-    sources: Sequence[str], reading: dict[str, Any], policies: Sequence[Policy]
-) -> tuple[TrafficSource, SweepResult]:
-    """Sweep policies by an engine."""
-    from ratelab.lab.cluster import results
-
-    results.check_built_in(policies)
-    paths = _expand(sources, reading)
-    return _decide(paths, reading, lambda files, progress: results.sweep(policies, files, progress))
-
-
-def diff_traces(
-    sources: Sequence[str], reading: dict[str, Any], old: Policy, new: Policy
-) -> tuple[TrafficSource, PolicyDifference]:
-    """Compare two policies by an engine."""
-    from ratelab.lab.cluster import results
-
-    results.check_built_in((old, new))
-    paths = _expand(sources, reading)
-    return _decide(paths, reading, lambda files, progress: results.diff(old, new, files, progress))
-
-
-def _expand(sources: Sequence[str], reading: dict[str, Any]) -> list[str]:
-    """Return the files of traces; raise `InputError` for a scenario."""
-    if any(map(is_scenario, sources)):
-        load_source(tuple(sources), reading)
-    return expand_paths(sources)
-
-
-def _decide(
-    paths: Sequence[str], reading: dict[str, Any], decide: Callable[[Any, Advance], tuple[Trace, Found]]
-) -> tuple[TrafficSource, Found]:
-    """Read traces by an engine, and decide their requests there by `decide`."""
-    engine = take_engine(reading)
-    assert engine is not None  # noqa: S101  (the caller has looked)
-    options = create_trace_options(reading)
+def decide_traces(
+    engine: EngineOptions, paths: Sequence[str], reading: TraceOptions, decide: Decide[Found]
+) -> tuple[Trace, Found]:
+    """Read traces by an engine, and let its tasks decide their requests."""
     with open_run(engine) as run:
         with LateProgress("reading", sum_file_sizes(paths)) as progress:
-            files = run.read(paths, options, progress)
+            files = run.read(paths, reading, progress)
         with LateProgress("deciding", files.partitions) as progress:
-            trace, found = decide(files, progress)
-    return describe_source(trace, paths, options), found
+            return decide(files, progress)

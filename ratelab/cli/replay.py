@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,7 @@ from ratelab.cli.sources import (
     TRACE_OPTIONS,
     TrafficSource,
     is_scenario,
+    load_decided,
     load_traces,
     reject_trace_options,
     trace_options,
@@ -117,9 +119,10 @@ def replay(
         deliver([loop_runs.run_log(load_traces(paths, reading), policies, behavior, output, top)], output)
         return
     if reading["engine"] is not None and output.shows_only_figures:
-        from ratelab.cli import engines  # only for engines
+        from ratelab.lab.cluster.results import compare  # only for engines
 
-        source, comparison = engines.replay_traces(paths, reading, policies, output.parse_client_timeout())
+        decide = partial(compare, policies, output.parse_client_timeout())
+        source, comparison = load_decided(paths, reading, decide)
     else:
         source = load_traces(paths, reading)
         with LateProgress("replaying", output.total(len(source.traffic) * (len(policies) + 1))) as progress:

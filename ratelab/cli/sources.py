@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -30,6 +30,7 @@ from ratelab.lab.traffic import Traffic
 from ratelab.report.numbers import pluralize
 
 if TYPE_CHECKING:
+    from ratelab.cli.engines import Decide, EngineOptions, Found
     from ratelab.lab.scenarios import Scenario
 
 Advance = Callable[[int], None]
@@ -90,18 +91,24 @@ def describe_source(trace: Trace, paths: Sequence[str], options: TraceOptions) -
     return TrafficSource(trace.traffic, fields, title, notes, tuple(paths), options, trace)
 
 
-class EngineOptions(NamedTuple):
-    """The values of `--engine`, `--partitions` and `--exchange`."""
+def load_decided(sources: Sequence[str], reading: dict[str, Any], decide: Decide[Found]) -> tuple[TrafficSource, Found]:
+    """Read traces by the engine that `reading` names, and decide their requests there."""
+    from ratelab.cli.engines import decide_traces  # only for engines
 
-    engine: str
-    partitions: int | None
-    exchange: str | None
+    if any(map(is_scenario, sources)):
+        reject_trace_options("a scenario is not a trace")
+    engine, paths = take_engine(reading), expand_paths(sources)
+    assert engine is not None  # noqa: S101  (the caller has looked)
+    trace, found = decide_traces(engine, paths, options := create_trace_options(reading), decide)
+    return describe_source(trace, paths, options), found
 
 
 def take_engine(reading: dict[str, Any]) -> EngineOptions | None:
     """Take the options of engines out of the parameters of a command; return None without an engine."""
     engine, *others = (reading.pop(name, None) for name in ENGINE_OPTIONS)
     if engine is not None:
+        from ratelab.cli.engines import EngineOptions  # only for engines
+
         return EngineOptions(engine, *others)
     if any(others):
         raise InputError("--partitions and --exchange are for engines: add --engine processes:2 or dask://HOST:PORT")

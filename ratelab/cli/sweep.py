@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import click
@@ -16,7 +17,7 @@ from ratelab.cli.options import (
     THEME,
 )
 from ratelab.cli.output import LateProgress, check_distinct, create_console, print_sentences, print_table, tune_compiler
-from ratelab.cli.sources import TrafficSource, load_source, trace_options
+from ratelab.cli.sources import TrafficSource, load_decided, load_source, trace_options
 from ratelab.lab.sweep import SweepResult, build_policies, parse_quotas
 from ratelab.lab.sweep import sweep as sweep_policies
 from ratelab.report.charts import LAYOUTS, THEME_NAMES, draw_sweep
@@ -69,9 +70,9 @@ def sweep(
     if csv_file is not None:
         check_writable(csv_file)
     if reading["engine"] is not None:
-        from ratelab.cli import engines  # only for engines
+        from ratelab.lab.cluster import results  # only for engines
 
-        source, result = engines.sweep_traces(sources, reading, policies)
+        source, result = load_decided(sources, reading, partial(results.sweep, policies))
     else:
         source = load_source(sources, reading)
         tune_compiler(source.traffic, len(policies))

@@ -1,4 +1,4 @@
-"""Distributed runs find exactly what one process finds, for any number of pieces and partitions."""
+"""Distributed runs have the same results as one process, for any number of pieces and partitions."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_every_figure_is_that_of_one_process(
     assert without_traffic(files.trace) == without_traffic(expected)
     assert compare_columns(files.trace) == compare_columns(expected)
 
-    trace, found = results.compare(POLICIES, files, DEFAULT_CLIENT_TIMEOUT, lambda _: None)
+    trace, found = results.compare(POLICIES, DEFAULT_CLIENT_TIMEOUT, files, lambda _: None)
     assert without_traffic(trace) == without_traffic(expected)
     wanted = comparison.compare(POLICIES, expected.traffic)
     assert serialize_comparison(found, {}) == serialize_comparison(wanted, {})

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ratelab.lab.engines import Item
+from ratelab.lab.engines.engine import Item
 
 
 class InlineEngine:
-    """Executes the last task first; what a task gets and returns is pickled, as by a real engine."""
+    """Executes the last task first; arguments and results are pickled, as by a real engine."""
 
     description = "this process"
     is_local = True

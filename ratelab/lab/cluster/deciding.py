@@ -27,7 +27,7 @@ from ratelab.lab.windows import Rows, departures, fullest_window
 
 @dataclass
 class Found:
-    """What a job finds for the clients of a partition."""
+    """The findings of a job for the clients of a partition."""
 
     summary: Summary
     columns: Mapping[str, Integers]
@@ -41,6 +41,10 @@ class Job(Protocol):
     @property
     def name(self) -> str:
         """The name of its files."""
+
+    @property
+    def policies(self) -> Sequence[Policy]:
+        """All policies."""
 
     def decide(self, traffic: Traffic) -> Found:
         """Decide all requests."""
@@ -87,13 +91,12 @@ class SweepJob:
 class DiffJob:
     """Compares the decisions of two policies."""
 
-    old: Policy
-    new: Policy
+    policies: tuple[Policy, Policy]
     name = "diff"
 
     def decide(self, traffic: Traffic) -> Found:
         """Count the requests that only one of the policies denies."""
-        found = compare_policies(self.old, self.new, traffic)
+        found = compare_policies(*self.policies, traffic)
         summary = {"denied_old": found.denied_old, "denied_new": found.denied_new}
         return Found(summary, {"newly_denied": found.newly_denied, "newly_admitted": found.newly_admitted})
 

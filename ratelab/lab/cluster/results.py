@@ -87,6 +87,7 @@ class Decided:
 
 def decide_partitions(files: ReadFiles, job: Job, progress: Advance) -> Decided:
     """Decide all partitions by tasks; `progress` is called with the number of further partitions decided."""
+    check_built_in(job.policies)
     started, run, exchange = monotonic(), files.run, files.exchange
     is_spread = files.options.within_second == "spread"
     try:
@@ -138,7 +139,7 @@ def check_built_in(policies: Sequence[Policy]) -> None:
 
 
 def compare(
-    policies: Sequence[Policy], files: ReadFiles, client_timeout: int, progress: Advance
+    policies: Sequence[Policy], client_timeout: int, files: ReadFiles, progress: Advance
 ) -> tuple[Trace, Comparison]:
     """Replay policies on all partitions, and return the same figures as `comparison.compare`."""
     check_names(policy.name for policy in policies)
@@ -212,7 +213,7 @@ def sweep(policies: Sequence[Policy], files: ReadFiles, progress: Advance) -> tu
 
 def diff(old: Policy, new: Policy, files: ReadFiles, progress: Advance) -> tuple[Trace, PolicyDifference]:
     """Compare two policies on all partitions, as `tune.difference.compare_policies` does."""
-    decided = decide_partitions(files, DiffJob(old, new), progress)
+    decided = decide_partitions(files, DiffJob((old, new)), progress)
     trace = decided.create_trace(files)
     denied_old, denied_new = (
         sum(summary[name] for summary in decided.summaries) for name in ("denied_old", "denied_new")

@@ -12,7 +12,7 @@ from ratelab.errors import InputError
 from ratelab.lab.cluster.files import gather_file, join_pieces
 from ratelab.lab.cluster.pieces import PIECE_BYTES, Piece, Pieces, Summary, cut_pieces, group_by_file
 from ratelab.lab.cluster.reading import ReadTask, name_file
-from ratelab.lab.engines import Engine
+from ratelab.lab.engines.engine import Engine
 from ratelab.lab.exchange import Exchange
 from ratelab.lab.traces import Trace, TraceOptions, format_paths
 from ratelab.lab.traces.files import MissingFileError

@@ -2,41 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from ratelab.errors import short_repr
+from ratelab.lab.engines.engine import Engine, EngineError
 
-from ratelab.errors import InputError, short_repr
-
-Item = TypeVar("Item")
-
-
-class EngineError(InputError):
-    """The engine cannot be reached, does not fit, or has ended."""
-
-
-class Engine(Protocol):
-    """Executes tasks on workers.
-
-    This is all that the lab needs of an engine. Tasks exchange columns through files (`lab.exchange`), and the client
-    folds their small results, so an engine has no data of its own.
-    """
-
-    description: str
-    """The workers, for the user, such as `2 processes`."""
-    is_local: bool
-    """Whether the workers share the disk of the client."""
-    workers: int
-    """The number of tasks that run at a time."""
-
-    def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Iterator[tuple[int, Any]]:
-        """Yield the position of each item and the result of `work` for it, as they are completed.
-
-        Both can be pickled. A task whose worker is lost is repeated; the exception of a task is raised. If the caller
-        does not take all results, the remaining tasks are canceled.
-        """
-
-    def close(self) -> None:
-        """Release the workers; do not wait for running tasks."""
+MAX_PROCESSES = 1024
 
 
 def open_engine(spec: str) -> Engine:
@@ -54,6 +23,3 @@ def open_engine(spec: str) -> Engine:
 
         return DaskEngine(rest.removeprefix("//"))
     raise EngineError(f"the engine must be processes:N or dask://HOST:PORT, got {short_repr(spec)}: name one of them")
-
-
-MAX_PROCESSES = 1024

@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, cast
 
 from ratelab.errors import install_hint
-from ratelab.lab.engines import EngineError, Item
+from ratelab.lab.engines.engine import EngineError, Item
 
 CONNECT_TIMEOUT_S = 10
 CLOSE_TIMEOUT_S = 2
@@ -96,9 +96,7 @@ class DaskEngine:
             )
         error = future.exception()
         if isinstance(error, KilledWorker):
-            raise EngineError(
-                "a task was lost with several workers, perhaps for lack of memory: raise --partitions or their memory"
-            )
+            raise EngineError("a task was lost with several workers, perhaps without enough memory: raise --partitions")
         if isinstance(error, ModuleNotFoundError):
             raise EngineError(f"the Dask workers lack {error.name}: install ratelab[dask] {version('ratelab')} there")
         raise error

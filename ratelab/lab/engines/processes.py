@@ -10,7 +10,7 @@ from multiprocessing import active_children, get_context
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from ratelab.lab.engines import EngineError, Item
+from ratelab.lab.engines.engine import EngineError, Item
 
 MAX_RESTARTS = 3
 """Times that the processes are started again after the end of one of them."""
@@ -36,7 +36,7 @@ class ProcessEngine:
                 continue
             return
         raise EngineError(
-            f"processes of the engine were killed {1 + MAX_RESTARTS} times, perhaps for lack of memory: "
+            f"processes of the engine were killed {1 + MAX_RESTARTS} times, perhaps without enough memory: "
             "raise --partitions or use fewer processes"
         )
 
