@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -11,7 +11,7 @@ import click
 
 from ratelab.cli.output import LateProgress
 from ratelab.errors import InputError, install_hint
-from ratelab.lab.engines import open_engine
+from ratelab.lab.engines import EngineError, open_engine
 from ratelab.lab.traces import Trace, TraceOptions, is_arrow_installed, sum_file_sizes
 
 Found = TypeVar("Found")
@@ -35,32 +35,32 @@ class EngineOptions(NamedTuple):
 def open_run(options: EngineOptions) -> Iterator[Any]:
     """Open a run on an engine; at the end, remove its files and print its stages on standard error.
 
-    After an error, the files stay in a folder that the user named, so that the same command resumes.
+    The files stay in a folder that the user named if the run is interrupted, or if the engine or the exchange fails.
+    The same command then resumes.
     """
     if not is_arrow_installed():
         raise InputError(f"engines need pyarrow: {install_hint('dask')}")
     from ratelab.lab.cluster.run import Run, describe_stages  # it needs pyarrow
+    from ratelab.lab.exchange import ExchangeError
 
-    engine = open_engine(options.engine)
-    try:
+    with closing(open_engine(options.engine)) as engine, TemporaryDirectory(prefix="ratelab-") as temporary:
         if options.exchange is None and not engine.is_local:
-            raise InputError(
-                "the workers of a cluster exchange files: add --exchange with a folder or bucket that all of them reach"
-            )
-        with TemporaryDirectory(prefix="ratelab-") as temporary:
-            run = Run(engine, options.exchange or temporary, options.partitions)
-            click.echo(f"engine: {engine.description}", err=True)
-            try:
-                yield run
-            except BaseException:
-                if options.exchange is not None and run.exchange is not None:
-                    click.echo(f"finished tasks stay in {run.exchange.folder}: the same command resumes", err=True)
-                raise
-            for line in describe_stages(run.stages):
-                click.echo(line, err=True)
+            raise InputError("workers exchange files: add --exchange with a folder or bucket that all of them reach")
+        run = Run(engine, options.exchange or temporary, options.partitions)
+        try:
+            yield run
+        except (EngineError, ExchangeError):
+            raise
+        except InputError:
             run.remove()
-    finally:
-        engine.close()
+            raise
+        except BaseException:
+            if options.exchange is not None and run.exchange is not None:
+                click.echo(f"finished tasks stay in {run.exchange.folder}: the same command resumes", err=True)
+            raise
+        for line in (f"engine: {engine.description}", *describe_stages(run.stages)):
+            click.echo(line, err=True)
+        run.remove()
 
 
 def create_reader(options: EngineOptions) -> Callable[[Sequence[str], TraceOptions, Advance], Trace]:
@@ -79,7 +79,7 @@ def decide_traces(
 ) -> tuple[Trace, Found]:
     """Read traces by an engine, and let its tasks decide their requests."""
     with open_run(engine) as run:
-        with LateProgress("reading", sum_file_sizes(paths)) as progress:
+        with LateProgress(f"reading on {run.engine.description}", sum_file_sizes(paths)) as progress:
             files = run.read(paths, reading, progress)
         with LateProgress("deciding", files.partitions) as progress:
             return decide(files, progress)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ratelab.errors import short_repr
 from ratelab.lab.engines.engine import Engine, EngineError
 
+__all__ = ["Engine", "EngineError", "open_engine"]
+
 MAX_PROCESSES = 1024
 
 

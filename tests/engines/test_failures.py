@@ -1,0 +1,167 @@
+"""Failures of distributed runs: invalid files, interrupts, full disks, and runs that resume after them."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from cli_runner import get_error
+from inline_engine import InlineEngine, write_random_log
+from invalid_traces import INVALID_TRACES, InvalidTrace
+from killing_task import KillingEngine
+
+from ratelab.algorithms import build_policy
+from ratelab.algorithms.gcra import Gcra
+from ratelab.errors import InputError
+from ratelab.lab.cluster import results
+from ratelab.lab.cluster.run import Run, describe_stages
+from ratelab.lab.engines.processes import ProcessEngine
+from ratelab.lab.exchange import Exchange, ExchangeError
+from ratelab.lab.metrics import DEFAULT_CLIENT_TIMEOUT
+from ratelab.lab.traces import Trace, TraceOptions, read_traces
+from ratelab.quota import Quota
+
+pytest.importorskip("pyarrow")
+
+POLICY = build_policy(Gcra, Quota.parse("1/s"))
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log.jsonl"
+    write_random_log(path, 1, 60)
+    return path
+
+
+def create_run(tmp_path: Path, engine: Any, piece: int = 700) -> Run:
+    return Run(engine, str(tmp_path / "exchange"), 2, piece)
+
+
+def read(run: Run, *paths: Path, options: TraceOptions = TraceOptions()) -> Trace:  # noqa: B008  (immutable)
+    return run.read([*map(str, paths)], options, lambda _: None).trace
+
+
+def test_a_run_resumes_without_reading_the_finished_pieces_again(tmp_path: Path, log: Path) -> None:
+    first, second = InlineEngine(fail_after=3), InlineEngine()
+    with pytest.raises(KeyboardInterrupt):
+        read(create_run(tmp_path, first), log)
+    run = create_run(tmp_path, second)
+    trace = read(run, log)
+    assert (len(first.executed), run.stages[0].resumed) == (3, 3)
+    assert len(second.executed) == run.stages[0].tasks - 3 > 0
+    assert trace.traffic.times.tolist() == read_traces([str(log)]).traffic.times.tolist()
+    assert "3 of them by an earlier run" in describe_stages(run.stages)[0]
+
+
+def test_a_resumed_run_decides_only_the_remaining_partitions(tmp_path: Path, log: Path) -> None:
+    run = create_run(tmp_path, InlineEngine())
+    files = run.read([str(log)], TraceOptions(), lambda _: None)
+    run.engine = InlineEngine(fail_after=1)
+    with pytest.raises(KeyboardInterrupt):
+        results.compare([POLICY], DEFAULT_CLIENT_TIMEOUT, files, lambda _: None)
+    run.engine = second = InlineEngine()
+    results.compare([POLICY], DEFAULT_CLIENT_TIMEOUT, files, lambda _: None)
+    assert second.executed.count("decide") == 1
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path, log: Path) -> None:
+    read(create_run(tmp_path, InlineEngine()), log)
+    log.write_text(log.read_text() + '\n{"time": 1700000000, "ip": "new"}\n')
+    run = create_run(tmp_path, InlineEngine())
+    assert "new" in read(run, log).traffic.names
+    assert run.stages[0].resumed == 0
+
+
+def test_an_incomplete_file_of_the_exchange_is_written_again(tmp_path: Path, log: Path) -> None:
+    run = create_run(tmp_path, InlineEngine())
+    read(run, log)
+    path = next(Path(str(run.exchange and run.exchange.folder)).glob("read-000001.arrow"))
+    path.write_bytes(path.read_bytes()[:-20])
+    run = create_run(tmp_path, engine := InlineEngine())
+    assert len(read(run, log).traffic) > 0
+    assert engine.executed == ["read"]
+
+
+def test_nothing_is_left_of_a_run_that_is_removed(tmp_path: Path, log: Path) -> None:
+    run = create_run(tmp_path, InlineEngine())
+    read(run, log)
+    run.remove()
+    assert list((tmp_path / "exchange").iterdir()) == []
+
+
+def find_error(read: Any) -> str:
+    try:
+        read()
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("invalid", INVALID_TRACES.values(), ids=INVALID_TRACES.keys())
+def test_an_invalid_file_has_the_error_of_one_process(tmp_path: Path, invalid: InvalidTrace) -> None:
+    path = tmp_path / "trace"
+    path.write_bytes(invalid.content)
+    try:
+        options = TraceOptions(**invalid.options)
+    except InputError:
+        return
+    expected = find_error(lambda: read_traces([str(path)], options))
+    assert find_error(lambda: read(create_run(tmp_path, InlineEngine(), 2**20), path, options=options)) == expected
+
+
+def test_a_truncated_file_among_others_is_left_out_with_a_note(tmp_path: Path, log: Path) -> None:
+    truncated = tmp_path / "other.gz"
+    truncated.write_bytes(gzip.compress(log.read_bytes())[:-50])
+    expected = read_traces([str(truncated), str(log)])
+    trace = read(create_run(tmp_path, InlineEngine()), truncated, log)
+    assert trace.notes == expected.notes
+    assert "truncated gzip data" in " ".join(trace.notes)
+    assert trace.lines == expected.lines
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path, log: Path) -> None:
+    missing = tmp_path / "missing.log"
+    expected = find_error(lambda: read_traces([str(log), str(missing)]))
+    assert find_error(lambda: read(create_run(tmp_path, InlineEngine()), log, missing)) == expected != ""
+
+
+def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_file(tmp_path: Path, log: Path) -> None:
+    def fail(self: Exchange, system: Any, path: str, *_: object) -> None:
+        Path(path).write_bytes(b"partial")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = create_run(tmp_path, InlineEngine())
+    with patch.object(Exchange, "_write_tables", fail), pytest.raises(ExchangeError, match=r"No space left.*make room"):
+        read(run, log)
+    assert [*Path(str(run.exchange and run.exchange.folder)).iterdir()] == []
+    assert len(read(create_run(tmp_path, InlineEngine()), log).traffic) > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--engine", "spark://x"], "the engine must be processes:N or dask://HOST:PORT, got 'spark://x'"),
+        (["--engine", "processes:0"], "the engine must be processes:N"),
+        (["--partitions", "2"], "add --engine"),
+        (["--exchange", "x"], "add --engine"),
+        (["--engine", "processes:1", "-"], "workers cannot read standard input"),
+        (["--engine", "dask://127.0.0.1:1"], "no Dask scheduler answers at 127.0.0.1:1: start one"),
+    ],
+)
+def test_an_engine_that_cannot_be_used_is_a_one_line_error(log: Path, arguments: list[str], message: str) -> None:
+    with patch("ratelab.lab.engines.dask.CONNECT_TIMEOUT_S", 0.2):
+        assert message in get_error("replay", log, "--rate", "1/s", *arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["read", "decide", "gaps"])
+def test_a_killed_process_is_replaced(tmp_path: Path, log: Path, stage: str) -> None:
+    engine = KillingEngine(ProcessEngine(2), stage, tmp_path / "killed")
+    files = create_run(tmp_path, engine).read([str(log)], TraceOptions(), lambda _: None)
+    _, found = results.compare([POLICY], DEFAULT_CLIENT_TIMEOUT, files, lambda _: None)
+    assert (tmp_path / "killed").exists()
+    assert found.results[0].offered == len(read_traces([str(log)]).traffic)

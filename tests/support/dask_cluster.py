@@ -1,0 +1,57 @@
+"""A scheduler of Dask with two workers, each a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from valkey_servers import free_port
+
+ROOT = Path(__file__).parents[2]
+
+
+class DaskCluster(NamedTuple):
+    """A running cluster."""
+
+    address: str
+    scheduler: int
+    """The process of the scheduler."""
+
+
+@contextmanager
+def run_cluster(folder: Path) -> Iterator[DaskCluster]:
+    """Start a cluster, and stop it at the end of the block."""
+    address = f"127.0.0.1:{free_port()}"
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths, "DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
+    program = [sys.executable, "-m", "dask"]
+    port = address.rpartition(":")[2]
+    commands = [
+        [*program, "scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"],
+        [*program, "worker", f"tcp://{address}", "--nthreads", "1", "--nworkers", "2", "--no-dashboard"],
+    ]
+    commands[1] += ["--local-directory", str(folder)]
+    processes = []
+    try:
+        with (folder / "log").open("wb") as log:
+            for command in commands:
+                processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+        _await_workers(address)
+        yield DaskCluster(address, processes[0].pid)
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+        for process in processes:
+            process.wait(timeout=60)
+
+
+def _await_workers(address: str) -> None:
+    from distributed import Client
+
+    with Client(f"tcp://{address}", timeout=60, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+        client.wait_for_workers(2, timeout=120)  # type: ignore[no-untyped-call]

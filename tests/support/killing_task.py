@@ -1,0 +1,52 @@
+"""Tasks that end a process once, to test what engines do then."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ratelab.lab.engines.engine import Engine, Item
+
+
+@dataclass(frozen=True)
+class KillingTask:
+    """A task before which one process is killed: the worker, or another."""
+
+    work: Any
+    marker: Path
+    """Created before the kill, which is not repeated."""
+    process: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The label of the task."""
+        label: str = self.work.label
+        return label
+
+    def __call__(self, item: Any) -> Any:
+        try:
+            self.marker.touch(exist_ok=False)
+        except FileExistsError:
+            return self.work(item)
+        os.kill(os.getpid() if self.process is None else self.process, signal.SIGKILL)
+        return self.work(item)
+
+
+class KillingEngine:
+    """An engine of which a process is killed in one stage."""
+
+    def __init__(self, engine: Engine, stage: str, marker: Path, process: int | None = None) -> None:
+        self._engine, self._stage, self._marker, self._process = engine, stage, marker, process
+        self.description, self.workers, self.is_local = engine.description, engine.workers, engine.is_local
+
+    def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Iterator[tuple[int, Any]]:
+        label = getattr(work, "label", "")
+        task = KillingTask(work, self._marker, self._process) if label == self._stage else work
+        return self._engine.map(task, items)
+
+    def close(self) -> None:
+        self._engine.close()
