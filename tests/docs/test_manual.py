@@ -34,8 +34,8 @@ from ratelab.report.catalogue import describe_algorithm
 LIVE = ("serve", "verify", "watch", "keys")
 """Commands that need a server or a terminal; only their options are checked here."""
 
-OMITTED = ("--html", "charts/", "mostly-quiet", "big.log", "--format recording")
-"""Parts of commands that take long or need a recording; only their options are checked here."""
+OMITTED = ("--engine", "--html", "charts/", "mostly-quiet", "big.log", "--format recording")
+"""Parts of commands that take long, or need workers or a recording; only their options are checked here."""
 
 LONG_PAGES = {"README.md", "ratelab/docs/judge.md", "ratelab/docs/policies.md", "ratelab/docs/tune.md"}
 """Pages whose sessions only the slow run executes."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -12,7 +10,7 @@ import pytest
 from cli_runner import get_error, get_output, invoke
 from dask_cluster import DaskCluster, run_cluster
 from inline_engine import InlineEngine, write_random_log
-from killing_task import KillingEngine
+from killing_task import KillingEngine, WaitingTask, count_tasks
 
 from ratelab.algorithms import build_policy
 from ratelab.algorithms.leaky_bucket import LeakyBucket
@@ -99,36 +97,18 @@ def test_the_workers_of_a_cluster_need_an_exchange(cluster: DaskCluster, log: Pa
     assert "add --exchange" in get_error("replay", log, "--rate", "1/s", "--engine", f"dask://{cluster.address}")
 
 
-class Waiting:
-    """A task that ends at once for the first item, and never for the others."""
-
-    label = "waiting"
-
-    def __call__(self, item: int) -> int:
-        if item:
-            threading.Event().wait()
-        return os.getpid()
-
-
 def test_remaining_tasks_are_canceled_with_the_run(tmp_path: Path) -> None:
     from distributed import Client
 
     with run_cluster(tmp_path) as cluster:
         engine = open_engine(f"dask://{cluster.address}")
-        tasks = engine.map(WAITING, range(5))
+        tasks = engine.map(WaitingTask(), range(5))
         assert next(tasks)[0] == 0
         tasks.close()  # type: ignore[attr-defined]
         with Client(f"tcp://{cluster.address}", set_as_default=False) as client:  # type: ignore[no-untyped-call]
             left = client.run_on_scheduler(count_tasks)  # type: ignore[no-untyped-call]
         engine.close()
     assert left == 0
-
-
-def count_tasks(dask_scheduler: object) -> int:
-    return len(vars(dask_scheduler)["tasks"])
-
-
-WAITING = Waiting()
 
 
 def test_a_lost_scheduler_is_a_one_line_error_and_the_run_resumes(log: Path, tmp_path: Path) -> None:

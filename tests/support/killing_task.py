@@ -1,9 +1,10 @@
-"""Tasks that end a process once, to test what engines do then."""
+"""Tasks that end a process once, or never end."""
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,3 +51,18 @@ class KillingEngine:
 
     def close(self) -> None:
         self._engine.close()
+
+
+class WaitingTask:
+    """A task that ends at once for item 0, and never for the others."""
+
+    label = "waiting"
+
+    def __call__(self, item: int) -> None:
+        if item:
+            threading.Event().wait()
+
+
+def count_tasks(dask_scheduler: object) -> int:
+    """Return the number of tasks of a scheduler of Dask, on which this runs."""
+    return len(vars(dask_scheduler)["tasks"])
