@@ -63,6 +63,6 @@ class WaitingTask:
             threading.Event().wait()
 
 
-def count_tasks(dask_scheduler: object) -> int:
+def count_tasks(dask_scheduler: Any) -> int:
     """Return the number of tasks of a scheduler of Dask, on which this runs."""
-    return len(vars(dask_scheduler)["tasks"])
+    return len(dask_scheduler.tasks)

@@ -97,8 +97,11 @@ class DaskEngine:
         error = future.exception()
         if isinstance(error, KilledWorker):
             raise EngineError("a task was lost with several workers, perhaps without enough memory: raise --partitions")
-        if isinstance(error, ModuleNotFoundError):
-            raise EngineError(f"the Dask workers lack {error.name}: install ratelab[dask] {version('ratelab')} there")
+        if isinstance(error, ModuleNotFoundError) or "deserialization" in str(error):
+            raise EngineError(
+                "the Dask scheduler or its workers cannot load the tasks: "
+                f"install ratelab[dask] {collect_versions()['ratelab']} there"
+            )
         raise error
 
     def close(self) -> None:
