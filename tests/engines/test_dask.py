@@ -43,7 +43,7 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-COMMANDS = {
+COMMANDS: dict[str, tuple[str, ...]] = {
     "replay": ("--rate", "1/s", "--burst", "4"),
     "sweep": ("--rate", "10/min..2/s"),
     "tune": (),
@@ -55,8 +55,15 @@ COMMANDS = {
 def test_all_figures_are_those_of_one_process(
     cluster: DaskCluster, log: Path, tmp_path: Path, command: str, partitions: str
 ) -> None:
-    arguments = (command, log, *COMMANDS[command], "--json")
-    engine = ("--engine", f"dask://{cluster.address}", "--partitions", partitions, "--exchange", tmp_path / "exchange")
+    arguments: tuple[str | Path, ...] = (command, log, *COMMANDS[command], "--json")
+    engine: tuple[str | Path, ...] = (
+        "--engine",
+        f"dask://{cluster.address}",
+        "--partitions",
+        partitions,
+        "--exchange",
+        tmp_path / "exchange",
+    )
     result = invoke(*arguments, *engine)
     assert result.exit_code == 0, result.output
     assert result.stdout == get_output(*arguments)
@@ -104,9 +111,9 @@ def test_remaining_tasks_are_canceled_with_the_run(tmp_path: Path) -> None:
         engine = open_engine(f"dask://{cluster.address}")
         tasks = engine.map(WaitingTask(), range(5))
         assert next(tasks)[0] == 0
-        tasks.close()  # type: ignore[attr-defined]
+        tasks.close()
         with Client(f"tcp://{cluster.address}", set_as_default=False) as client:  # type: ignore[no-untyped-call]
-            left = client.run_on_scheduler(count_tasks)  # type: ignore[no-untyped-call]
+            left = client.run_on_scheduler(count_tasks)
         engine.close()
     assert left == 0
 

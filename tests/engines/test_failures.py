@@ -106,7 +106,7 @@ def test_an_invalid_file_has_the_error_of_one_process(tmp_path: Path, invalid: I
     path = tmp_path / "trace"
     path.write_bytes(invalid.content)
     try:
-        options = TraceOptions(**invalid.options)
+        options = TraceOptions(**invalid.options)  # type: ignore[arg-type]
     except InputError:
         return
     expected = find_error(lambda: read_traces([str(path)], options))

@@ -54,4 +54,4 @@ def _await_workers(address: str) -> None:
     from distributed import Client
 
     with Client(f"tcp://{address}", timeout=60, set_as_default=False) as client:  # type: ignore[no-untyped-call]
-        client.wait_for_workers(2, timeout=120)  # type: ignore[no-untyped-call]
+        client.wait_for_workers(2, timeout=120)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ class InlineEngine:
         self.executed: list[str] = []
         self._fail_after = fail_after
 
-    def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Iterator[tuple[int, Any]]:
+    def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Generator[tuple[int, Any], None, None]:
         for number in reversed(range(len(items))):
             if self._fail_after is not None and len(self.executed) >= self._fail_after:
                 raise KeyboardInterrupt

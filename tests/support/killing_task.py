@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class KillingEngine:
         self._engine, self._stage, self._marker, self._process = engine, stage, marker, process
         self.description, self.workers, self.is_local = engine.description, engine.workers, engine.is_local
 
-    def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Iterator[tuple[int, Any]]:
+    def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Generator[tuple[int, Any], None, None]:
         label = getattr(work, "label", "")
         task = KillingTask(work, self._marker, self._process) if label == self._stage else work
         return self._engine.map(task, items)

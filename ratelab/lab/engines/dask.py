@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -52,7 +52,7 @@ class DaskEngine:
         link = self._client.dashboard_link
         self.description = f"{len(found)} Dask worker{'s' * (len(found) > 1)}, dashboard {link}"
 
-    def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Iterator[tuple[int, Any]]:
+    def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Generator[tuple[int, Any], None, None]:
         """Yield results as they are completed; Dask repeats the tasks of lost workers."""
         checked = _VersionCheck(work, collect_versions())
         done: SimpleQueue[Any] = SimpleQueue()

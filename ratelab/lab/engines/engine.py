@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol, TypeVar
 
 from ratelab.errors import InputError
@@ -28,7 +28,7 @@ class Engine(Protocol):
     workers: int
     """The number of tasks that run at a time."""
 
-    def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Iterator[tuple[int, Any]]:
+    def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Generator[tuple[int, Any], None, None]:
         """Yield the position of each item and the result of `work` for it, as they are completed.
 
         Both can be pickled. A task whose worker is lost is repeated; the exception of a task is raised. If the caller

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
@@ -26,7 +26,7 @@ class ProcessEngine:
         self.description = f"{workers} process{'es' * (workers > 1)}"
         self._children: set[BaseProcess] = set()
 
-    def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Iterator[tuple[int, Any]]:
+    def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Generator[tuple[int, Any], None, None]:
         """Yield results as they are completed; start the processes again if one of them is killed."""
         rest = dict(enumerate(items))
         for _ in range(1 + MAX_RESTARTS):
@@ -40,7 +40,7 @@ class ProcessEngine:
             "raise --partitions or use fewer processes"
         )
 
-    def _map_once(self, work: Callable[[Item], Any], rest: dict[int, Item]) -> Iterator[tuple[int, Any]]:
+    def _map_once(self, work: Callable[[Item], Any], rest: dict[int, Item]) -> Generator[tuple[int, Any], None, None]:
         """Yield results, and remove their items from `rest`."""
         before = {*active_children()}
         pool = ProcessPoolExecutor(self.workers, get_context("spawn"), initializer=_ignore_interrupts)
