@@ -40,13 +40,13 @@ def open_run(options: EngineOptions) -> Iterator[Any]:
     """
     if not is_arrow_installed():
         raise InputError(f"engines need pyarrow: {install_hint('dask')}")
-    from ratelab.lab.cluster.run import Run, describe_stages  # it needs pyarrow
+    from ratelab.lab.cluster.run import DistributedRun, describe_stages  # it needs pyarrow
     from ratelab.lab.exchange import ExchangeError
 
     with closing(open_engine(options.engine)) as engine, TemporaryDirectory(prefix="ratelab-") as temporary:
         if options.exchange is None and not engine.is_local:
             raise InputError("workers exchange files: add --exchange with a folder or bucket that all of them reach")
-        run = Run(engine, options.exchange or temporary, options.partitions)
+        run = DistributedRun(engine, options.exchange or temporary, options.partitions)
         try:
             yield run
         except (EngineError, ExchangeError):

@@ -113,12 +113,6 @@ class Output:
 
         return Plots(self.plot, self.chart, self.theme, self.layout, len(self.inputs))
 
-    @property
-    def shows_only_figures(self) -> bool:
-        """Whether no output needs the decisions of single requests."""
-        needed = self.events_file, self.accuracy, self.equalize, self.timeline, self.html_target, self.plots
-        return not any(needed)
-
     def compare(
         self, policies: Sequence[Policy], traffic: Traffic, progress: Progress, complete: bool = False
     ) -> Comparison:

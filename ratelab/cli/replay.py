@@ -118,7 +118,7 @@ def replay(
         behavior = loop_runs.parse_retry(retry_text, output.parse_client_timeout())
         deliver([loop_runs.run_log(load_traces(paths, reading), policies, behavior, output, top)], output)
         return
-    if reading["engine"] is not None and output.shows_only_figures:
+    if reading["engine"] is not None and not _shows_requests(output):
         from ratelab.lab.cluster.results import compare  # only for engines
 
         decide = partial(compare, policies, output.parse_client_timeout())
@@ -128,3 +128,9 @@ def replay(
         with LateProgress("replaying", output.total(len(source.traffic) * (len(policies) + 1))) as progress:
             comparison = output.compare(policies, source.traffic, progress)
     deliver([Run(comparison, source.fields, source.title, source.notes, top)], output)
+
+
+def _shows_requests(output: Output) -> bool:
+    """Return whether an output needs the decisions of single requests."""
+    needed = output.events_file, output.accuracy, output.equalize, output.timeline, output.html_target, output.plots
+    return any(needed)

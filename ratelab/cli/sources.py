@@ -93,12 +93,11 @@ def describe_source(trace: Trace, paths: Sequence[str], options: TraceOptions) -
 
 def load_decided(sources: Sequence[str], reading: dict[str, Any], decide: Decide[Found]) -> tuple[TrafficSource, Found]:
     """Read traces by the engine that `reading` names, and decide their requests there."""
-    from ratelab.cli.engines import decide_traces  # only for engines
+    from ratelab.cli.engines import EngineOptions, decide_traces
 
     if any(map(is_scenario, sources)):
         reject_trace_options("a scenario is not a trace")
-    engine, paths = take_engine(reading), expand_paths(sources)
-    assert engine is not None  # noqa: S101  (the caller has looked)
+    engine, paths = EngineOptions(*(reading.pop(name) for name in ENGINE_OPTIONS)), expand_paths(sources)
     trace, found = decide_traces(engine, paths, options := create_trace_options(reading), decide)
     return describe_source(trace, paths, options), found
 

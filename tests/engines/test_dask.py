@@ -16,7 +16,7 @@ from ratelab.algorithms import build_policy
 from ratelab.algorithms.leaky_bucket import LeakyBucket
 from ratelab.lab import comparison
 from ratelab.lab.cluster import results
-from ratelab.lab.cluster.run import Run
+from ratelab.lab.cluster.run import DistributedRun
 from ratelab.lab.engines import EngineError, open_engine
 from ratelab.lab.metrics import DEFAULT_CLIENT_TIMEOUT
 from ratelab.lab.traces import TraceOptions, read_traces
@@ -83,7 +83,9 @@ def test_a_killed_worker_is_replaced(cluster: DaskCluster, log: Path, tmp_path: 
     real = open_engine(f"dask://{cluster.address}")
     engine = KillingEngine(real, stage, tmp_path / "killed")
     try:
-        files = Run(engine, str(tmp_path / "exchange"), 3, 2000).read([str(log)], TraceOptions(), lambda _: None)
+        files = DistributedRun(engine, str(tmp_path / "exchange"), 3, 2000).read(
+            [str(log)], TraceOptions(), lambda _: None
+        )
         _, found = results.compare([POLICY], DEFAULT_CLIENT_TIMEOUT, files, lambda _: None)
     finally:
         real.close()
@@ -122,10 +124,12 @@ def test_a_lost_scheduler_is_a_one_line_error_and_the_run_resumes(log: Path, tmp
     with run_cluster(tmp_path) as cluster:
         real = open_engine(f"dask://{cluster.address}")
         engine = KillingEngine(real, "decide", tmp_path / "killed", cluster.scheduler)
-        files = Run(engine, str(tmp_path / "exchange"), 3, 2000).read([str(log)], TraceOptions(), lambda _: None)
+        files = DistributedRun(engine, str(tmp_path / "exchange"), 3, 2000).read(
+            [str(log)], TraceOptions(), lambda _: None
+        )
         with pytest.raises(EngineError, match="start it again, then run the same command to resume"):
             results.compare([POLICY], DEFAULT_CLIENT_TIMEOUT, files, lambda _: None)
         real.close()
-    run = Run(InlineEngine(), str(tmp_path / "exchange"), 3, 2000)
+    run = DistributedRun(InlineEngine(), str(tmp_path / "exchange"), 3, 2000)
     assert len(run.read([str(log)], TraceOptions(), lambda _: None).trace.traffic) > 0
     assert run.stages[0].resumed == run.stages[0].tasks > 1

@@ -13,7 +13,7 @@ from inline_engine import InlineEngine, write_random_log
 from ratelab.algorithms import ALGORITHMS, COMPARED, build_policy, parse_policy
 from ratelab.lab import comparison, sweep
 from ratelab.lab.cluster import results
-from ratelab.lab.cluster.run import ReadFiles, Run
+from ratelab.lab.cluster.run import DistributedRun, ReadFiles
 from ratelab.lab.metrics import DEFAULT_CLIENT_TIMEOUT
 from ratelab.lab.sweep import build_policies, parse_quotas
 from ratelab.lab.traces import Trace, TraceOptions, read_traces
@@ -56,7 +56,7 @@ def read(
     piece: int,
     engine: InlineEngine | None = None,
 ) -> ReadFiles:
-    run = Run(engine or InlineEngine(), str(folder / "exchange"), partitions, piece)
+    run = DistributedRun(engine or InlineEngine(), str(folder / "exchange"), partitions, piece)
     return run.read(paths, options, lambda _: None)
 
 

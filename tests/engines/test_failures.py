@@ -18,7 +18,7 @@ from ratelab.algorithms import build_policy
 from ratelab.algorithms.gcra import Gcra
 from ratelab.errors import InputError
 from ratelab.lab.cluster import results
-from ratelab.lab.cluster.run import Run, describe_stages
+from ratelab.lab.cluster.run import DistributedRun, describe_stages
 from ratelab.lab.engines.processes import ProcessEngine
 from ratelab.lab.exchange import Exchange, ExchangeError
 from ratelab.lab.metrics import DEFAULT_CLIENT_TIMEOUT
@@ -37,11 +37,11 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-def create_run(tmp_path: Path, engine: Any, piece: int = 700) -> Run:
-    return Run(engine, str(tmp_path / "exchange"), 2, piece)
+def create_run(tmp_path: Path, engine: Any, piece: int = 700) -> DistributedRun:
+    return DistributedRun(engine, str(tmp_path / "exchange"), 2, piece)
 
 
-def read(run: Run, *paths: Path, options: TraceOptions = TraceOptions()) -> Trace:  # noqa: B008  (immutable)
+def read(run: DistributedRun, *paths: Path, options: TraceOptions = TraceOptions()) -> Trace:  # noqa: B008  (immutable)
     return run.read([*map(str, paths)], options, lambda _: None).trace
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ratelab.lab.engines.engine import Engine, Item
+from ratelab.lab.engines.engine import Item, TaskEngine
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class KillingTask:
 class KillingEngine:
     """An engine of which a process is killed in one stage."""
 
-    def __init__(self, engine: Engine, stage: str, marker: Path, process: int | None = None) -> None:
+    def __init__(self, engine: TaskEngine, stage: str, marker: Path, process: int | None = None) -> None:
         self._engine, self._stage, self._marker, self._process = engine, stage, marker, process
         self.description, self.workers, self.is_local = engine.description, engine.workers, engine.is_local
 

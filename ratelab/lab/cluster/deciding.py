@@ -11,7 +11,7 @@ import numpy as np
 from ratelab.algorithms import Policy
 from ratelab.lab.cluster.pieces import Summary
 from ratelab.lab.cluster.reading import CHUNK_ROWS, name_file
-from ratelab.lab.cluster.timeline import SPREAD_FILE, Group, Timeline, spread_times
+from ratelab.lab.cluster.timeline import SPREAD_FILE, TrafficTimeline, UnitGroup, spread_times
 from ratelab.lab.comparison import decide
 from ratelab.lab.decisions import FIGURE_FIELDS
 from ratelab.lab.exchange import Exchange
@@ -25,7 +25,7 @@ from ratelab.lab.tune.difference import compare_policies
 from ratelab.lab.windows import Rows, departures, fullest_window
 
 
-@dataclass
+@dataclass(eq=False)
 class Found:
     """The findings of a job for the clients of a partition."""
 
@@ -106,7 +106,7 @@ class DecideTask:
     """Decides partitions."""
 
     exchange: Exchange
-    timeline: Timeline
+    timeline: TrafficTimeline
     partitions: int
     job: Job
     digest: str
@@ -200,7 +200,7 @@ class DecideTask:
         return numbers, list(known), np.array(firsts, np.int64)
 
     def _read_group(
-        self, group: Group, partition: int, numbers: Sequence[Integers], offsets: Sequence[dict[str, Any]]
+        self, group: UnitGroup, partition: int, numbers: Sequence[Integers], offsets: Sequence[dict[str, Any]]
     ) -> Iterator[tuple[Integers, Integers, Integers, Integers]]:
         """Yield the times in the files, the final times, the clients and the costs of the requests of each piece."""
         for place in group.places:

@@ -12,7 +12,7 @@ from ratelab.errors import InputError
 from ratelab.lab.cluster.files import gather_file, join_pieces
 from ratelab.lab.cluster.pieces import PIECE_BYTES, Piece, Pieces, Summary, cut_pieces, group_by_file
 from ratelab.lab.cluster.reading import ReadTask, name_file
-from ratelab.lab.engines.engine import Engine
+from ratelab.lab.engines.engine import TaskEngine
 from ratelab.lab.exchange import Exchange
 from ratelab.lab.traces import Trace, TraceOptions, format_paths
 from ratelab.lab.traces.files import MissingFileError
@@ -39,10 +39,10 @@ class Stage:
 
 
 @dataclass
-class Run:
+class DistributedRun:
     """The engine and the exchange of a run, and the stages that it has finished."""
 
-    engine: Engine
+    engine: TaskEngine
     folder: str
     """The path or URI below which the exchange has a folder of its own."""
     partitions: int | None = None
@@ -113,7 +113,7 @@ class Run:
 class ReadFiles:
     """Files whose requests are in the exchange."""
 
-    run: Run
+    run: DistributedRun
     paths: tuple[str, ...]
     options: TraceOptions
     partitions: int

@@ -20,22 +20,22 @@ SPREAD_FILE = "spread"
 
 
 @dataclass(frozen=True)
-class Group:
+class UnitGroup:
     """The pieces of the files whose times have the same resolution."""
 
     unit: int
     """The nanoseconds over which requests of one time are spread."""
     places: tuple[int, ...]
-    """The positions of the pieces in `Timeline.pieces`."""
+    """The positions of the pieces in `TrafficTimeline.pieces`."""
 
 
 @dataclass(frozen=True)
-class Timeline:
+class TrafficTimeline:
     """The order of all requests in time, as far as tasks need it."""
 
     pieces: tuple[tuple[int, int], ...]
     """The number and the requests of each piece, in the order of the files and lines."""
-    groups: tuple[Group, ...]
+    groups: tuple[UnitGroup, ...]
     """Groups by rising unit."""
     is_spread: bool
     keeps_order: bool
@@ -49,7 +49,7 @@ class Timeline:
 
 def build_timeline(
     files: Sequence[tuple[FileRequests, PieceSummaries]], is_spread: bool, ranges: int, exchange: Exchange
-) -> Timeline:
+) -> TrafficTimeline:
     """Order the pieces, and write the offsets of their whole seconds to the exchange.
 
     Raises `InputError` for times and costs that overflow a column.
@@ -62,7 +62,7 @@ def build_timeline(
             units.setdefault(file.resolution.unit, []).append(len(pieces))
             pieces.append((piece.number, summary["requests"]))
             summaries.append(summary)
-    groups = tuple(Group(unit, tuple(units[unit])) for unit in sorted(units))
+    groups = tuple(UnitGroup(unit, tuple(units[unit])) for unit in sorted(units))
     firsts = [summary["times"][0] for summary in summaries if summary["times"]]
     start = min(firsts)
     lasts = {
@@ -73,7 +73,7 @@ def build_timeline(
     check_limits(max(lasts.values()) - start, sum(file.cost for file, _ in files))
     is_whole = all(file.resolution.is_whole for file, _ in files)
     exchange.write(SPREAD_FILE, _compute_offsets(pieces, summaries, groups if is_spread else (), exchange))
-    return Timeline(
+    return TrafficTimeline(
         pieces=tuple(pieces),
         groups=groups,
         is_spread=is_spread,
@@ -85,7 +85,7 @@ def build_timeline(
 
 
 def _compute_offsets(
-    pieces: Sequence[tuple[int, int]], summaries: Sequence[Summary], groups: Sequence[Group], exchange: Exchange
+    pieces: Sequence[tuple[int, int]], summaries: Sequence[Summary], groups: Sequence[UnitGroup], exchange: Exchange
 ) -> list[Table]:
     """Return a table for each piece: its seconds, and how many requests of each precede and are spread in all."""
     empty = np.empty(0, np.int64)

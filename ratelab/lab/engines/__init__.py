@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from ratelab.errors import short_repr
-from ratelab.lab.engines.engine import Engine, EngineError
+from ratelab.lab.engines.engine import EngineError, TaskEngine
 
-__all__ = ["Engine", "EngineError", "open_engine"]
+__all__ = ["EngineError", "TaskEngine", "open_engine"]
 
 MAX_PROCESSES = 1024
 
 
-def open_engine(spec: str) -> Engine:
+def open_engine(spec: str) -> TaskEngine:
     """Open the engine that `--engine` names: `processes:N`, or `dask://HOST:PORT` for a scheduler of Dask.
 
     Raises `EngineError` for anything else, and if the scheduler cannot be used.

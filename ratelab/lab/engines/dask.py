@@ -16,7 +16,7 @@ from ratelab.errors import install_hint
 from ratelab.lab.engines.engine import EngineError, Item
 
 CONNECT_TIMEOUT_S = 10
-CLOSE_TIMEOUT_S = 2
+DISCONNECT_TIMEOUT_S = 2
 
 _CHECK_S = 0.5  # between two looks at the connection
 
@@ -107,7 +107,7 @@ class DaskEngine:
     def close(self) -> None:
         """Disconnect; running tasks are canceled."""
         with suppress(Exception):
-            self._client.close(timeout=CLOSE_TIMEOUT_S)
+            self._client.close(timeout=DISCONNECT_TIMEOUT_S)
 
 
 # --- versions

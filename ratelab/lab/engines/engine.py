@@ -14,7 +14,7 @@ class EngineError(InputError):
     """The engine cannot be reached, does not fit, or has ended."""
 
 
-class Engine(Protocol):
+class TaskEngine(Protocol):
     """Executes tasks on workers.
 
     This is all that the lab needs of an engine. Tasks exchange columns through files (`lab.exchange`), and the client
