@@ -72,8 +72,9 @@ class Resolution:
     requests: int = 0
     whole_seconds: int = 0
     whole_minutes: int = 0
-    _first: int | None = None
-    _varies: bool = False
+    first: int | None = None
+    varies: bool = False
+    """Whether there is any other time than the first."""
 
     def add(self, times: Integers) -> None:
         """Count times."""
@@ -83,15 +84,15 @@ class Resolution:
         self.whole_seconds += _count_multiples(times, NS_PER_S)
         if self.whole_minutes == self.requests - len(times):
             self.whole_minutes += _count_multiples(times, MINUTE_NS)
-        self._first = int(times[0]) if self._first is None else self._first
-        self._varies = self._varies or bool((times != self._first).any())
+        self.first = int(times[0]) if self.first is None else self.first
+        self.varies = self.varies or bool((times != self.first).any())
 
     def join(self, later: Resolution) -> None:
         """Add the counts of later times."""
         if self.whole_minutes == self.requests:
             self.whole_minutes += later.whole_minutes
-        self._first = later._first if self._first is None else self._first
-        self._varies = self._varies or later._varies or later._first not in (None, self._first)
+        self.first = later.first if self.first is None else self.first
+        self.varies = self.varies or later.varies or later.first not in (None, self.first)
         self.requests += later.requests
         self.whole_seconds += later.whole_seconds
 
@@ -105,7 +106,7 @@ class Resolution:
         """The nanoseconds over which requests of one time may be spread; 1 if times are finer than seconds."""
         if self.whole_seconds * 2 <= self.requests:
             return 1
-        return MINUTE_NS if self._varies and self.whole_minutes == self.requests else NS_PER_S
+        return MINUTE_NS if self.varies and self.whole_minutes == self.requests else NS_PER_S
 
     def describe(self, within_second: str) -> str | None:
         """Return a note on the resolution; None if all times are exact or nearly all of them."""
