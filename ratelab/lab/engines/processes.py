@@ -24,6 +24,7 @@ class ProcessEngine:
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self.description = f"{workers} process{'es' * (workers > 1)}"
+        self._pool: ProcessPoolExecutor | None = None
         self._children: set[BaseProcess] = set()
 
     def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Generator[tuple[int, Any], None, None]:
@@ -41,12 +42,9 @@ class ProcessEngine:
         )
 
     def _map_once(self, work: Callable[[Item], Any], rest: dict[int, Item]) -> Generator[tuple[int, Any], None, None]:
-        """Yield results, and remove their items from `rest`."""
-        before = {*active_children()}
-        pool = ProcessPoolExecutor(self.workers, get_context("spawn"), initializer=_ignore_interrupts)
+        """Yield results, and remove their items from `rest`; end the processes if any are left."""
         try:
-            pending: dict[Future[Any], int] = {pool.submit(work, item): number for number, item in rest.items()}
-            self._children = {*active_children()} - before
+            pending = self._submit(work, rest)
             while pending:
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     result = future.result()
@@ -54,11 +52,23 @@ class ProcessEngine:
                     del rest[number]
                     yield number, result
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            self.close()
+            if rest:
+                self.close()
+
+    def _submit(self, work: Callable[[Item], Any], items: dict[int, Item]) -> dict[Future[Any], int]:
+        """Return the numbers of the items by the futures of their tasks; processes start as they are needed."""
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(self.workers, get_context("spawn"), initializer=_ignore_interrupts)
+        before = {*active_children()}
+        pending = {self._pool.submit(work, item): number for number, item in items.items()}
+        self._children |= {*active_children()} - before
+        return pending
 
     def close(self) -> None:
         """End the processes."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
         for child in self._children:
             child.terminate()
         self._children = set()
