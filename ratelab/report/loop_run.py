@@ -104,7 +104,7 @@ class LoopRun(BaseRun):
     def render_timeline(self, width: int) -> RenderableType:
         """Render a line for each algorithm; the comparison must have kept its outcomes."""
         pairs = zip(self.comparison.results, self.comparison.outcomes, strict=True)
-        rows = [TimelineRow(result.label, outcome.traffic, outcome.decisions) for result, outcome in pairs]
+        rows = [TimelineRow(result.label, outcome.traffic, outcome.admissions) for result, outcome in pairs]
         return render_lines(rows, width)
 
     def list_meanings(self) -> list[tuple[str, str, str]]:

@@ -54,7 +54,7 @@ class RunPlayback:
         requests = outcome.requests
         self.outcome, self._span = outcome, span
         self._arrived = outcome.traffic.times
-        self._denied = self._arrived[~outcome.decisions["allowed"]]
+        self._denied = self._arrived[~outcome.admissions["allowed"]]
         self._started, self._ended = requests.started, np.sort(requests.ended[requests.ended >= 0])
         self._served = np.sort(requests.ended[requests.results == SUCCESS])
         self._sent, self._answered = list_awaited_spans(outcome)

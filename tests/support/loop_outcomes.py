@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from ratelab.lab.closed_loop.behavior import Behavior, Fault, Population
 from ratelab.lab.closed_loop.outcome import PENDING, LoopOutcome, Requests, Tries
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import ROW_FIELDS
 
 MS = 10**6
 
@@ -67,12 +66,14 @@ def make_outcome(
         faults=tuple(Fault("outage", begin * MS, end * MS) for begin, end in faults),
     )
     ended = [each.at * MS if each.result < PENDING else -1 for each in tries]
-    decisions: dict[str, Any] = {name: np.zeros(len(tries), np.int64) for name in ROW_FIELDS}
     return LoopOutcome(
         policy=policy,
         population=population,
         traffic=traffic,
-        decisions={**decisions, "allowed": np.array([each.allowed for each in tries], np.bool_)},
+        admissions={
+            "allowed": np.array([each.allowed for each in tries], np.bool_),
+            "delay_ns": np.zeros(len(tries), np.int64),
+        },
         tries=Tries(
             _column([each.request for each in tries]),
             np.array([each.number for each in tries], np.int32),

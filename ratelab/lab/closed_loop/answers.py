@@ -73,7 +73,7 @@ def leave(world: World, row: int, result: int, now: int) -> None:
     entry[at.OUTCOME] = result
     entry[at.END_TIME] = now
     if entry[at.ROW] != at.NONE:
-        world.row_ended[entry[at.ROW]] = now
+        world.row_ended[entry[at.ROW]] = now + 1
         world.row_results[entry[at.ROW]] = result
     if result == at.ABANDONED and entry[at.IS_PROBE]:
         world.clients[entry[at.TRY_CLIENT]][at.PROBING] = 0
@@ -130,7 +130,7 @@ def end_request(world: World, row: int, result: int, now: int) -> None:
     request = world.requests[row]
     client = request[at.REQUEST_CLIENT]
     number = request[at.REQUEST_NUMBER]
-    world.request_ended[number] = now
+    world.request_ended[number] = now + 1
     world.request_results[number] = result
     request[at.HEDGE_ORDER] = at.NONE
     while request[at.FIRST_TRY] != at.NONE:
@@ -158,15 +158,15 @@ def end_request(world: World, row: int, result: int, now: int) -> None:
 # --- waits
 
 
-def read_wait(world: World, behavior: Any, place: int) -> int:
-    """Return the wait that the denial at this place of the columns asks for, in nanoseconds; 0 if none.
+def read_wait(behavior: Any, retry_after: int, reset_after: int) -> int:
+    """Return the wait that a denial asks for, in nanoseconds; 0 if none.
 
     `Retry-After` has whole seconds, rounded up, and so has `t` of `RateLimit`, which is the wait until the key is
     replenished if no wait is enough.
     """
-    wait: int = world.row_retry_afters[place]
+    wait = retry_after
     if wait == NEVER:
-        wait = world.row_reset_afters[place] if behavior[at.HONORS] == at.HONOR_RATELIMIT else 0
+        wait = reset_after if behavior[at.HONORS] == at.HONOR_RATELIMIT else 0
     return min(-(-min(wait, MAX_WAIT) // NS_PER_S) * NS_PER_S, MAX_WAIT)
 
 

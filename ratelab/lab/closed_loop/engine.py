@@ -22,16 +22,14 @@ from ratelab.lab.closed_loop.state import MAX_WORLD_ROWS, NONE, World
 from ratelab.limiter import Algorithm, Row, State
 
 ROW_COLUMNS = {
-    "row_times": ("q", 0), "row_clients": ("q", 0), "row_costs": ("q", 0), "row_requests": ("q", 0),
-    "row_numbers": ("i", 0), "row_sent": ("q", 0), "row_ended": ("q", NONE), "row_results": ("b", state.PENDING),
-    "row_served": ("q", NONE), "row_wasted": ("b", 0), "row_allowed": ("b", 0), "row_remaining": ("q", 0),
-    "row_retry_afters": ("q", 0), "row_reset_afters": ("q", 0), "row_delays": ("q", 0),
+    "row_times": "q", "row_requests": "i", "row_numbers": "i", "row_sent": "q", "row_ended": "q", "row_results": "b",
+    "row_served": "q", "row_wasted": "b", "row_allowed": "b", "row_delays": "q",
 }  # fmt: skip
-"""Columns of the tries: the type of each, and the value before anything is known."""
+"""Columns of the tries, see `state`: the type of each."""
 
 REQUEST_COLUMNS = {
-    "request_clients": ("q", 0), "request_started": ("q", 0), "request_ended": ("q", NONE),
-    "request_tries": ("i", 0), "request_results": ("b", state.PENDING),
+    "request_clients": "i", "request_costs": "q", "request_started": "q", "request_ended": "q", "request_tries": "i",
+    "request_results": "b",
 }  # fmt: skip
 """Columns of the requests."""
 
@@ -118,7 +116,7 @@ class PythonEngine:
         times, events = fields["heap"]
         fields["heap"] = list(zip(times.tolist(), events.tolist(), strict=True))  # in order, it is a heap
         self._limiter = None if policy is None else PythonLimiter(policy.algorithm, population.first_tries.key_count)
-        columns: dict[str, Any] = {name: array(kind) for name, (kind, _) in (ROW_COLUMNS | REQUEST_COLUMNS).items()}
+        columns: dict[str, Any] = {name: array(kind) for name, kind in (ROW_COLUMNS | REQUEST_COLUMNS).items()}
         self.world = World(
             **fields,
             requests=[[0] * len(state.REQUEST_FIELDS) for _ in range(count)],
@@ -145,9 +143,9 @@ class PythonEngine:
             check_rows(used)
             rows.extend([NONE] * width for _ in range(used + events - len(rows)))
         for columns, used in ((ROW_COLUMNS, totals[state.TRY_ROWS]), (REQUEST_COLUMNS, totals[state.REQUEST_ROWS])):
-            for name, (kind, fill) in columns.items():
+            for name, kind in columns.items():
                 column: array[int] = getattr(world, name)
-                column.extend(array(kind, [fill]) * max(0, used + events - len(column)))
+                column.extend(array(kind, [0]) * max(0, used + events - len(column)))
 
     def column(self, name: str) -> NDArray[Any]:
         """Return a column of the tries or the requests."""

@@ -226,7 +226,7 @@ def measure_loop(outcome: LoopOutcome, label: str = "", variant: str | None = No
     policy, traffic, population = outcome.policy, outcome.traffic, outcome.population
     requests, tries, duration = outcome.requests, outcome.tries, population.duration
     done, gave_up = requests.results == SUCCESS, requests.results == GAVE_UP
-    denied = ~outcome.decisions["allowed"]
+    denied = ~outcome.admissions["allowed"]
     failed = np.bincount(tries.results, minlength=PENDING).tolist()
     successes = int(np.count_nonzero(done))
     ends = successes + int(np.count_nonzero(gave_up))
@@ -234,7 +234,7 @@ def measure_loop(outcome: LoopOutcome, label: str = "", variant: str | None = No
     times_to_success = np.sort(requests.ended[done] - requests.started[done])
     fullest = None
     if policy is not None:
-        departed = departures(traffic, outcome.decisions)
+        departed = departures(traffic, outcome.admissions)
         fullest = fullest_window(departed, traffic.key_count, policy.quota.window)
     peak = None if policy is None else fullest.cost if fullest else 0
     clients = {

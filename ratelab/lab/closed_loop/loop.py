@@ -126,6 +126,8 @@ def begin_request(world: World, row: int, client: int, cost: int, now: int) -> N
     world.totals[at.REQUEST_ROWS] = number + 1
     world.request_clients[number] = client
     world.request_started[number] = now
+    if cost != 1:
+        world.request_costs[number] = cost - 1
     request[at.REQUEST_CLIENT] = client
     request[at.REQUEST_COST] = cost
     request[at.REQUEST_NUMBER] = number
@@ -163,26 +165,22 @@ def send(world: World, row: int, waiting: int, now: int) -> int:
     result = at.PENDING
     place = number = at.NONE
     delay = 0
+    allowed = True
     if behavior[at.HAS_GATES] and is_held_back(world, client, request, now):
         result = at.LOCAL
     else:
         number = world.totals[at.TRY_COUNT]
         world.totals[at.TRY_COUNT] = number + 1
         if behavior[at.LATENCY] == at.NONE:
-            place = record(
+            place, allowed, delay, request[at.ASKED] = record(
                 world, client, request[at.REQUEST_NUMBER], request[at.TRIES], now, request[at.REQUEST_COST], now
             )
-            delay = world.row_delays[place]
-            if not world.row_allowed[place]:
+            if not allowed:
                 result = at.DENIED
-                request[at.ASKED] = read_wait(world, behavior, place)
             elif not delay and not world.server[at.WORKERS]:
                 result = at.SUCCESS
-                world.row_served[place] = now
-    if result != at.PENDING:
-        if place != at.NONE:
-            world.row_ended[place] = now
             world.row_results[place] = result
+    if result != at.PENDING:
         if waiting != at.NONE:
             leave(world, waiting, result, now)
             free_try(world, waiting)
@@ -270,45 +268,44 @@ def reach_limiter(world: World, row: int, now: int) -> None:
     """Let the limiter decide a try that arrives."""
     entry = world.tries[row]
     client = entry[at.TRY_CLIENT]
-    place = record(world, client, entry[at.TRY_REQUEST], entry[at.NUMBER], entry[at.SENT_TIME], entry[at.TRY_COST], now)
+    place, allowed, delay, asked = record(
+        world, client, entry[at.TRY_REQUEST], entry[at.NUMBER], entry[at.SENT_TIME], entry[at.TRY_COST], now
+    )
     entry[at.ROW] = place
+    world.row_results[place] = entry[at.OUTCOME]
     if not entry[at.IS_AWAITED]:
-        world.row_ended[place] = entry[at.END_TIME]
-        world.row_results[place] = entry[at.OUTCOME]
-    behavior = world.behaviors[world.clients[client][at.BEHAVIOR]]
-    if not world.row_allowed[place]:
+        world.row_ended[place] = entry[at.END_TIME] + 1
+    if not allowed:
         if entry[at.IS_AWAITED]:
-            entry[at.WAIT] = read_wait(world, behavior, place)
+            entry[at.WAIT] = asked
             service.answer(world, row, at.DENIED, now)
         else:
             free_try(world, row)
-    elif world.row_delays[place]:
-        schedule(world, now + world.row_delays[place], at.AT_SERVER, row)
+    elif delay:
+        schedule(world, now + delay, at.AT_SERVER, row)
     else:
         service.reach(world, row, now)
 
 
-def record(world: World, client: int, request: int, number: int, sent: int, cost: int, now: int) -> int:
-    """Let the limiter decide a try, and write it into the columns; return its place there."""
+def record(world: World, client: int, request: int, number: int, sent: int, cost: int, now: int) -> Any:
+    """Let the limiter decide a try, and write it into the columns.
+
+    Return its place there, whether it is allowed, its delay, and the wait that a denial asks for.
+    """
     place: int = world.totals[at.TRY_ROWS]
     world.totals[at.TRY_ROWS] = place + 1
-    allowed, remaining, retry_after, reset_after, delay = decide_hit(
-        world.limiter, world.clients[client][at.KEY], now + world.origin, cost
-    )
+    state = world.clients[client]
+    allowed, _, retry_after, reset_after, delay = decide_hit(world.limiter, state[at.KEY], now + world.origin, cost)
+    asked = 0 if allowed else read_wait(world.behaviors[state[at.BEHAVIOR]], retry_after, reset_after)
     world.row_times[place] = now
-    world.row_clients[place] = client
-    world.row_costs[place] = cost
     world.row_requests[place] = request
     world.row_numbers[place] = number
-    world.row_sent[place] = sent
     world.row_allowed[place] = allowed
-    world.row_retry_afters[place] = retry_after
-    world.row_reset_afters[place] = reset_after
-    if remaining:  # memory that is never written takes no space
-        world.row_remaining[place] = remaining
+    if sent != now:  # memory that is never written takes no space
+        world.row_sent[place] = sent + 1
     if delay:
         world.row_delays[place] = delay
-    return place
+    return place, allowed, delay, asked
 
 
 def decide_hit(limiter: Any, key: int, now: int, cost: int) -> Any:

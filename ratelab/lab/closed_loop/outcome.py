@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from ratelab.lab.closed_loop.behavior import Population
 from ratelab.lab.closed_loop.engine import Engine, PythonEngine
 from ratelab.lab.closed_loop.state import GAVE_UP as GAVE_UP  # also for those who read outcomes
 from ratelab.lab.decisions import Columns, Outcome, Progress
-from ratelab.lab.replay import has_compiler
+from ratelab.lab.replay import has_compiler, replay
 from ratelab.lab.spill import Integers
 from ratelab.lab.traffic import Traffic
 from ratelab.limiter import ROW_FIELDS
@@ -104,19 +105,31 @@ class LoopOutcome:
     population: Population
     traffic: Traffic
     """The tries as they reach the limiter."""
-    decisions: Columns
-    """The decision on each try."""
+    admissions: Columns
+    """Whether each try was allowed, and its delay."""
     tries: Tries
     requests: Requests
     locally_rejected: int
     """Tries that clients did not send, because of adaptive throttling or an open breaker."""
     events: int
     """Events that were processed."""
+    restarts: tuple[int, ...] = ()
+    """The numbers of tries before each restart of the limiter."""
 
     @property
     def algorithm(self) -> str:
         """The name of the algorithm of the limiter, or `NO_LIMIT`."""
         return NO_LIMIT if self.policy is None else self.policy.name
+
+    @cached_property
+    def decisions(self) -> Columns:
+        """The decision on each try; all fields come from a replay of the tries."""
+        if self.policy is None:
+            nothing = np.broadcast_to(np.int64(0), len(self.tries))
+            return {name: self.admissions.get(name, nothing) for name in ROW_FIELDS}
+        edges = (0, *self.restarts, len(self.tries))
+        replays = [replay(self.policy, self.traffic[slice(*edge)]).decisions for edge in pairwise(edges)]
+        return {name: np.concatenate([decisions[name] for decisions in replays]) for name in ROW_FIELDS}
 
     @cached_property
     def outcome(self) -> Outcome:
@@ -208,9 +221,9 @@ def advance(
     first half of the time.
     """
     may_grow = may_grow and has_compiler() and isinstance(engine, PythonEngine)
-    reported = 0
+    reported, restarts = 0, list[int]()
     try:
-        for now in _advance(engine, population):
+        for now in _advance(engine, population, restarts):
             if now > reported:
                 progress(now - reported)
                 reported = now
@@ -223,7 +236,7 @@ def advance(
         if policy is None or isinstance(error, InputError):
             raise
         raise attributed_error(error, policy.algorithm) from error
-    return _create_outcome(engine, policy, population)
+    return _create_outcome(engine, policy, population, tuple(restarts))
 
 
 def count_tries(engine: Engine) -> int:
@@ -245,8 +258,11 @@ def _leave_out(reported: int, progress: Progress) -> Progress:
     return report
 
 
-def _advance(engine: Engine, population: Population) -> Iterator[int]:
-    """Process all events; yield the simulated time now and then, and at the end."""
+def _advance(engine: Engine, population: Population, restarts: list[int]) -> Iterator[int]:
+    """Process all events; yield the simulated time now and then, and at the end.
+
+    Add to `restarts` the number of tries before each restart of the limiter.
+    """
     events, status = FIRST_EVENTS, loop.PAUSED
     firsts = len(engine.world.first_times)
     most_stalled = MAX_STALLED_EVENTS + STALLED_EVENTS_PER_CLIENT * (len(population.behavior_of) + firsts)
@@ -254,6 +270,8 @@ def _advance(engine: Engine, population: Population) -> Iterator[int]:
         status = engine.run(events)
         events = min(2 * events, MOST_EVENTS)
         totals = engine.world.totals
+        if status == loop.RESTARTED:
+            restarts.append(int(totals[state.TRY_ROWS]))
         if count_tries(engine) > MAX_TRIES:
             raise InputError(
                 f"a closed loop may have at most {MAX_TRIES:,} tries, got more: "
@@ -268,18 +286,54 @@ def _advance(engine: Engine, population: Population) -> Iterator[int]:
     yield population.duration
 
 
-def _create_outcome(engine: Engine, policy: Policy | None, population: Population) -> LoopOutcome:
-    column = engine.column
+def _create_outcome(
+    engine: Engine, policy: Policy | None, population: Population, restarts: tuple[int, ...]
+) -> LoopOutcome:
+    tries, requests = _read_tries(engine), _read_requests(engine)
+    costs = engine.column("request_costs")
     traffic = replace(
-        population.first_tries, times=column("row_times"), clients=column("row_clients"), costs=column("row_costs")
+        population.first_tries,
+        times=engine.column("row_times"),
+        clients=requests.clients[tries.requests],
+        costs=costs[tries.requests] + 1 if costs.any() else np.broadcast_to(np.int64(1), len(tries)),
     )
     return LoopOutcome(
         policy=policy,
         population=population,
         traffic=traffic,
-        decisions={name: column(f"row_{state.DECISION_COLUMNS[name]}") for name in ROW_FIELDS},
-        tries=Tries(*(column(f"row_{name}") for name in Tries.__dataclass_fields__)),
-        requests=Requests(*(column(f"request_{name}") for name in Requests.__dataclass_fields__)),
+        admissions={"allowed": engine.column("row_allowed"), "delay_ns": engine.column("row_delays")},
+        tries=tries,
+        requests=requests,
         locally_rejected=int(engine.world.totals[state.REJECTED]),
         events=int(engine.world.totals[state.EVENTS]),
+        restarts=restarts,
     )
+
+
+def _read_tries(engine: Engine) -> Tries:
+    times, results = engine.column("row_times"), engine.column("row_results")
+    return Tries(
+        requests=engine.column("row_requests").astype(np.int64),
+        numbers=engine.column("row_numbers"),
+        sent=_read_times(engine.column("row_sent"), times),
+        ended=_read_times(engine.column("row_ended"), np.where(results == PENDING, state.NONE, times)),
+        results=results,
+        served=_read_times(engine.column("row_served"), np.where(results == SUCCESS, times, state.NONE)),
+        wasted=engine.column("row_wasted"),
+    )
+
+
+def _read_requests(engine: Engine) -> Requests:
+    ended, results = engine.column("request_ended"), engine.column("request_results")
+    return Requests(
+        clients=engine.column("request_clients").astype(np.int64),
+        started=engine.column("request_started"),
+        ended=ended - 1,
+        tries=engine.column("request_tries"),
+        results=np.where(ended > 0, results, np.int8(PENDING)),
+    )
+
+
+def _read_times(column: Integers, unwritten: Integers) -> Integers:
+    """Return times of a column that are one later there, and those that were never written; see `state.World`."""
+    return np.where(column > 0, column - 1, unwritten) if column.any() else unwritten

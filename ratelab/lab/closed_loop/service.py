@@ -33,7 +33,7 @@ def reach(world: World, row: int, now: int) -> None:
 def succeed(world: World, row: int, now: int) -> None:
     """Answer a try with success, where there is no server."""
     entry = world.tries[row]
-    world.row_served[entry[at.ROW]] = now
+    world.row_served[entry[at.ROW]] = now + 1
     if not entry[at.IS_AWAITED]:
         world.row_wasted[entry[at.ROW]] = 1
     answer(world, row, at.SUCCESS, now)
@@ -81,7 +81,7 @@ def finish(world: World, row: int, now: int) -> None:
     fails = False
     if world.error_chance > 0.0:
         fails = draw_uniform(world.streams, entry[at.TRY_CLIENT] * STREAMS + ERROR) <= world.error_chance
-    world.row_served[entry[at.ROW]] = now
+    world.row_served[entry[at.ROW]] = now + 1
     if not fails and not entry[at.IS_AWAITED]:
         world.row_wasted[entry[at.ROW]] = 1
     answer(world, row, at.FAULT if fails else at.SUCCESS, now)
@@ -160,5 +160,5 @@ def write(world: World, row: int, now: int) -> None:
         world.totals[at.ROW_VERSION] += 1
         if not entry[at.IS_AWAITED]:
             world.row_wasted[entry[at.ROW]] = 1
-    world.row_served[entry[at.ROW]] = now
+    world.row_served[entry[at.ROW]] = now + 1
     answer(world, row, at.FAULT if fails else at.SUCCESS, now)

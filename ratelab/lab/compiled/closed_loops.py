@@ -62,7 +62,7 @@ PUSHES_PER_EVENT = 5
 MEMORY_KINDS: dict[str, tuple[str, int]] = {
     **dict.fromkeys((field.name for field in dataclasses.fields(World)), ("int64", 0)),
     **{name: ({"q": "int64", "i": "int32", "b": "int8"}[kind], 0)
-       for name, (kind, _) in (ROW_COLUMNS | REQUEST_COLUMNS).items()},
+       for name, kind in (ROW_COLUMNS | REQUEST_COLUMNS).items()},
     "streams": ("uint64", 0), "chances": ("float64", 0),
     "behaviors": ("int64", len(state.BEHAVIOR_FIELDS)), "clients": ("int64", CLIENT_WIDTH),
     "requests": ("int64", REQUEST_WIDTH), "tries": ("int64", TRY_WIDTH),
@@ -92,7 +92,6 @@ class CompiledEngine:
         for name, (kind, width) in MEMORY.items():
             fields[name] = _align(np.array(fields.get(name, ()), kind), width)
         self.world = World(**fields)
-        self._prepared = dict.fromkeys((state.TRY_ROWS, state.REQUEST_ROWS), 0)
         self._directory = np.zeros(2 * len(MEMORY), np.int64)
         self._passed = _find_world_class()(self._directory, *(fields[name] for name in SCALARS))
         try:
@@ -122,13 +121,10 @@ class CompiledEngine:
             setattr(world, name, _extend(getattr(world, name), int(totals[used]) + events, NONE))
         for columns, field in ((ROW_COLUMNS, state.TRY_ROWS), (REQUEST_COLUMNS, state.REQUEST_ROWS)):
             used = int(totals[field])
-            room, begin = self._estimate_rows(used, events), self._prepared[field]
-            end = self._prepared[field] = used + events
-            for name, (_, fill) in columns.items():
-                if len(getattr(world, name)) < end:
-                    setattr(world, name, _copy(getattr(world, name), begin, room))
-                if fill:
-                    getattr(world, name)[begin:end] = fill
+            if len(getattr(world, next(iter(columns)))) < used + events:
+                room = self._estimate_rows(used, events)
+                for name in columns:
+                    setattr(world, name, _copy(getattr(world, name), used, room))
         pushes = PUSHES_PER_EVENT * events + int(totals[state.WAITING])
         size = int(totals[state.HEAP_SIZE])
         room = size + int(totals[state.LATER]) + pushes
