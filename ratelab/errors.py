@@ -12,6 +12,13 @@ class InputError(ValueError):
     """Invalid user input; the message states the value, the rule and the remedy."""
 
 
+class ResourceError(Exception):
+    """A run cannot continue, although its input is valid: a disk is full, or another machine does not answer.
+
+    The message states the remedy.
+    """
+
+
 class ConfigurationWarning(UserWarning):
     """A limiter works, but probably not as intended; the message states the remedy."""
 

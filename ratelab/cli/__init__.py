@@ -22,7 +22,7 @@ import click
 
 import ratelab
 from ratelab.cli.usage_errors import Interrupted, OutputClosed, UsageError, format_usage_error, hide_passwords
-from ratelab.errors import InputError, SlowWarning, format_reason, short_repr
+from ratelab.errors import InputError, ResourceError, SlowWarning, format_reason, short_repr
 
 COMMANDS = {
     "tune": "Find the limit that fits your traffic.",
@@ -101,7 +101,7 @@ class LazyGroup(click.Group):
                 result = super().invoke(ctx)
                 if sys.stdout is not None:
                     sys.stdout.flush()
-        except InputError as error:
+        except (InputError, ResourceError) as error:
             raise UsageError(str(error)) from error
         except KeyboardInterrupt:
             raise Interrupted("interrupted") from None

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import click
 
 from ratelab.cli.output import LateProgress
-from ratelab.errors import InputError, install_hint
-from ratelab.lab.engines import EngineError, open_engine
+from ratelab.errors import InputError, ResourceError, install_hint
+from ratelab.lab.engines import open_engine
 from ratelab.lab.traces import Trace, TraceOptions, is_arrow_installed, sum_file_sizes
 
 Found = TypeVar("Found")
@@ -41,7 +41,6 @@ def open_run(options: EngineOptions) -> Iterator[Any]:
     if not is_arrow_installed():
         raise InputError(f"engines need pyarrow: {install_hint('dask')}")
     from ratelab.lab.cluster.run import DistributedRun, describe_stages  # it needs pyarrow
-    from ratelab.lab.exchange import ExchangeError
 
     with closing(open_engine(options.engine)) as engine, TemporaryDirectory(prefix="ratelab-") as temporary:
         if options.exchange is None and not engine.is_local:
@@ -49,14 +48,16 @@ def open_run(options: EngineOptions) -> Iterator[Any]:
         run = DistributedRun(engine, options.exchange or temporary, options.partitions)
         try:
             yield run
-        except (EngineError, ExchangeError):
-            raise
         except InputError:
             run.remove()
             raise
+        except ResourceError:
+            run.leave()
+            raise
         except BaseException:
-            if options.exchange is not None and run.exchange is not None:
-                click.echo(f"finished tasks stay in {run.exchange.folder}: the same command resumes", err=True)
+            folder = run.leave()
+            if folder and options.exchange is not None:
+                click.echo(f"finished tasks stay in {folder}: the same command resumes", err=True)
             raise
         for line in (f"engine: {engine.description}", *describe_stages(run.stages)):
             click.echo(line, err=True)

@@ -35,6 +35,11 @@ def locate(path: str) -> tuple[FileSystem, str]:
     return system, f"{base.rstrip('/')}/{name}"
 
 
+def make_absolute(path: str) -> str:
+    """Return a path or URI that is the same in other processes, without a slash at its end."""
+    return (path if "://" in path else str(Path(path).absolute())).rstrip("/")
+
+
 @lru_cache(maxsize=16)
 def _create_system(scheme: str, root: str) -> tuple[FileSystem, str]:
     """Create the file system of a bucket or container; credentials and endpoints are those of the environment."""

@@ -15,7 +15,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ratelab.errors import InputError
+from ratelab.errors import ResourceError
 
 Integers = NDArray[np.int64]
 
@@ -32,7 +32,7 @@ MAX_ROWS_IN_MEMORY = 1 << 22
 def map_column(kind: DTypeLike, length: int) -> NDArray[Any]:
     """Allocate a column in a temporary file, and map it into memory.
 
-    Raises `InputError` if the disk has no room for it.
+    Raises `ResourceError` if the disk has no room for it.
     """
     size = length * np.dtype(kind).itemsize
     with _temporary_file() as file:
@@ -82,7 +82,7 @@ def _report_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(
+        raise ResourceError(
             f"cannot write temporary data to {_temporary_folder()} ({error.strerror}): "
             "set TMPDIR to a folder with more room"
         ) from None

@@ -143,6 +143,14 @@ def test_a_full_disk_is_reported_in_one_line(step: str, tmp_path: Path, monkeypa
     assert "(No space left on device): set TMPDIR to a folder with more room" in message
 
 
+def test_a_full_disk_leaves_out_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_batch_size(monkeypatch, 7)
+    paths = [write_trace(tmp_path, ""), tmp_path / "short.jsonl"]
+    paths[1].write_text('{"time": 1, "ip": "a"}\n')
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    assert "cannot write temporary data" in get_error("replay", *paths, "--rate", "1/s")
+
+
 def test_a_missing_temporary_folder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_batch_size(monkeypatch, 7)
     path = write_trace(tmp_path, "")

@@ -10,11 +10,11 @@ import numpy as np
 
 from ratelab.algorithms import Policy
 from ratelab.lab.cluster.pieces import Summary
-from ratelab.lab.cluster.reading import CHUNK_ROWS, name_file
+from ratelab.lab.cluster.reading import CHUNK_ROWS
 from ratelab.lab.cluster.timeline import SPREAD_FILE, TrafficTimeline, UnitGroup, spread_times
 from ratelab.lab.comparison import decide
 from ratelab.lab.decisions import FIGURE_FIELDS
-from ratelab.lab.exchange import Exchange
+from ratelab.lab.exchange import Exchange, name_file
 from ratelab.lab.metrics import count_decisions, sum_squares_exactly
 from ratelab.lab.spill import Integers
 from ratelab.lab.sweep import count_denied

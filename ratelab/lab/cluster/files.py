@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ratelab.errors import InputError
 from ratelab.lab.cluster.pieces import Piece, Summary
-from ratelab.lab.cluster.reading import INVALID_LINE, MISSING, name_file
-from ratelab.lab.exchange import Exchange
+from ratelab.lab.cluster.reading import INVALID_LINE, MISSING
+from ratelab.lab.exchange import Exchange, name_file
 from ratelab.lab.traces import TraceOptions, format_path
 from ratelab.lab.traces.batches import MAX_REJECTS, Reject
 from ratelab.lab.traces.files import MissingFileError

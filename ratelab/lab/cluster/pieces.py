@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ratelab.errors import InputError
+from ratelab.lab.engines.engine import collect_versions
 from ratelab.lab.traces import TraceOptions, is_arrow_installed
 from ratelab.lab.traces.files import check_remote_readable, is_plain, is_remote
 
@@ -21,8 +22,6 @@ PARTITION_BYTES = 2**29
 """The size of the files for each partition of the clients by default; compressed files count eightfold."""
 
 _COMPRESSED_FACTOR = 8
-
-_FORMAT = 1  # of the files of the exchange; a run resumes only from those of the same format
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Pieces:
     bytes: tuple[int, ...]
     """The size of each piece."""
     digest: str
-    """The same for the same files, unchanged."""
+    """The same for the same files, unchanged, and the same versions of packages."""
     partitions: int
     """The suggested number of partitions."""
 
@@ -75,7 +74,8 @@ def cut_pieces(paths: Sequence[str], options: TraceOptions, piece_bytes: int = P
         for begin, end in pairwise(ends):
             pieces.append(Piece(len(pieces), file, place, (begin, end) if can_split else None))
             sizes.append(end - begin)
-    digest = hashlib.sha256(json.dumps([_FORMAT, states, repr(options), piece_bytes]).encode()).hexdigest()[:16]
+    facts = [collect_versions(), states, repr(options), piece_bytes]
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     partitions = max(1, -(-weight // PARTITION_BYTES))
     return Pieces(tuple(paths), tuple(pieces), tuple(sizes), digest, partitions)
 

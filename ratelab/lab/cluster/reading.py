@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ratelab.errors import InputError
 from ratelab.lab.cluster.pieces import Piece, Summary
-from ratelab.lab.exchange import Exchange, ExchangeError, Table
+from ratelab.lab.exchange import Exchange, Table, name_file
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces import TraceOptions, format_path
 from ratelab.lab.traces.batches import LineError
@@ -32,11 +32,6 @@ MISSING, INVALID_LINE, UNREADABLE = "missing", "line", "unreadable"
 """Kinds of errors of files."""
 
 
-def name_file(stage: str, number: int, kind: str = "") -> str:
-    """Return the name of a task's file in the exchange."""
-    return f"{stage}-{number:06}{'-' if kind else ''}{kind}"
-
-
 @dataclass(frozen=True)
 class ReadTask:
     """Reads pieces."""
@@ -50,8 +45,6 @@ class ReadTask:
         """Write the requests of a piece; return its summary, or the error of its file."""
         try:
             return self._read(piece)
-        except ExchangeError:
-            raise
         except LineError as error:
             return {"error": str(error), "kind": INVALID_LINE}
         except MissingFileError as error:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import monotonic
 from typing import Any
 
-from ratelab.errors import InputError
+from ratelab.errors import InputError, ResourceError
 from ratelab.lab.cluster.files import gather_file, join_pieces
 from ratelab.lab.cluster.pieces import PIECE_BYTES, Piece, Pieces, Summary, cut_pieces, group_by_file
-from ratelab.lab.cluster.reading import ReadTask, name_file
+from ratelab.lab.cluster.reading import ReadTask
 from ratelab.lab.engines.engine import TaskEngine
-from ratelab.lab.exchange import Exchange
+from ratelab.lab.exchange import Exchange, name_file
+from ratelab.lab.filesystems import make_absolute
 from ratelab.lab.traces import Trace, TraceOptions, format_paths
 from ratelab.lab.traces.files import MissingFileError
 from ratelab.lab.traces.merge import FileRequests, build_trace
@@ -60,8 +62,8 @@ class DistributedRun:
         paths, notes = remove_repeated(paths)
         pieces = cut_pieces(paths, options, self.piece_bytes)
         partitions = self.partitions or min(MAX_PARTITIONS, max(pieces.partitions, self.engine.workers))
-        exchange = Exchange(f"{self.folder.rstrip('/')}/ratelab-{pieces.digest}-{partitions}")
-        self.exchange = exchange
+        self.exchange = exchange = Exchange(f"{make_absolute(self.folder)}/ratelab-{pieces.digest}-{partitions}")
+        exchange.create()
         summaries = self._read_pieces(pieces, ReadTask(exchange, options, partitions), progress)
         files, errors = [], list[InputError]()
         for path, group in group_by_file(pieces, summaries):
@@ -107,6 +109,14 @@ class DistributedRun:
         """Remove the folder of the run."""
         if self.exchange is not None:
             self.exchange.remove()
+
+    def leave(self) -> str | None:
+        """Leave finished tasks to the next run, and return their folder; without any, remove it."""
+        with suppress(ResourceError):
+            if self.exchange is not None and self.exchange.list_names():
+                return self.exchange.folder
+        self.remove()
+        return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,7 @@ import numpy as np
 
 from ratelab.lab.cluster.files import PieceSummaries
 from ratelab.lab.cluster.pieces import Summary
-from ratelab.lab.cluster.reading import name_file
-from ratelab.lab.exchange import Exchange, Table
+from ratelab.lab.exchange import Exchange, Table, name_file
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces.merge import FileRequests, check_limits
 

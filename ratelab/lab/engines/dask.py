@@ -7,13 +7,12 @@ import platform
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
 from ratelab.errors import install_hint
-from ratelab.lab.engines.engine import EngineError, Item
+from ratelab.lab.engines.engine import EngineError, Item, collect_versions
 
 CONNECT_TIMEOUT_S = 10
 DISCONNECT_TIMEOUT_S = 2
@@ -108,20 +107,6 @@ class DaskEngine:
         """Disconnect; running tasks are canceled."""
         with suppress(Exception):
             self._client.close(timeout=DISCONNECT_TIMEOUT_S)
-
-
-# --- versions
-
-
-def collect_versions() -> dict[str, str]:
-    """Return the versions that must be the same for the client and all workers."""
-    versions = {"Python": ".".join(platform.python_version_tuple()[:2])}
-    for name in ("ratelab", "numpy", "pyarrow", "distributed"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "none"
-    return versions
 
 
 @dataclass(frozen=True)

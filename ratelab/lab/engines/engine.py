@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Generator, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol, TypeVar
 
-from ratelab.errors import InputError
+from ratelab.errors import ResourceError
 
 Item = TypeVar("Item")
 
 
-class EngineError(InputError):
+class EngineError(ResourceError):
     """The engine cannot be reached, does not fit, or has ended."""
+
+
+def collect_versions() -> dict[str, str]:
+    """Return the versions that must be the same for the client, all workers, and the runs that resume."""
+    versions = {"Python": ".".join(platform.python_version_tuple()[:2])}
+    for name in ("ratelab", "numpy", "pyarrow", "distributed"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "none"
+    return versions
 
 
 class TaskEngine(Protocol):
