@@ -237,13 +237,16 @@ def _make_selector(clock: FakeClock) -> type[selectors.BaseSelector]:
     class Selector(base):  # type: ignore[misc]
         """Moves the clock to the next timer of its loop instead of waiting; waits for sockets in real time."""
 
+        is_idle = False
+        """Whether no task waits for a socket, so that there is no need to wait for one."""
+
         def select(self, timeout: float | None = None) -> Any:
             if timeout is None:
                 return super().select(None)
             ready = super().select(0)
             if ready or timeout <= 0:
                 return ready
-            if len(self.get_map()) > 1:  # sockets, besides the one by which a loop wakes itself
+            if len(self.get_map()) > 1 and not self.is_idle:  # sockets, besides the one by which a loop wakes itself
                 ready = super().select(min(timeout, MAX_IO_WAIT_S))
             if not ready:
                 clock.advance(ceil(timeout * NS_PER_S) + 1)
@@ -257,7 +260,8 @@ class FakeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, clock: FakeClock) -> None:
         self._fake_clock = clock
-        super().__init__()
+        self._fake_selector: Any = selectors.DefaultSelector()
+        super().__init__(self._fake_selector)
 
     def time(self) -> float:
         """Return the monotonic time in seconds; the candidate has not read it."""
@@ -266,7 +270,11 @@ class FakeLoop(asyncio.SelectorEventLoop):
     def run_for(self, nanoseconds: int) -> None:
         """Let this much time pass, with the timers and tasks that are due in it."""
         if nanoseconds > 0:
-            self.run_until_complete(asyncio.sleep(nanoseconds / NS_PER_S))
+            self._fake_selector.is_idle = not asyncio.all_tasks(self)
+            try:
+                self.run_until_complete(asyncio.sleep(nanoseconds / NS_PER_S))
+            finally:
+                self._fake_selector.is_idle = False
 
     def cancel_tasks(self) -> None:
         """Cancel the tasks that are left."""

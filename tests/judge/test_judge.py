@@ -152,6 +152,10 @@ def test_a_right_limiter_is_not_condemned(factory: str) -> None:
     assert [(promise.name, promise.reason) for promise in judgement.promises if promise.kept is False] == []
 
 
+def test_time_passes_at_once_while_a_connection_is_idle() -> None:
+    assert kept(judge_file("right_limiters", "connected_bucket", "bound", "wait")) == {"bound": True, "wait": True}
+
+
 @pytest.mark.slow
 def test_a_promise_that_does_not_apply_is_neither_kept_nor_broken() -> None:
     judgement = judge_file("right_limiters", "silent_bucket", "wait", "several", "store")

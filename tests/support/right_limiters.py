@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 import time
 from collections import deque
@@ -273,6 +274,20 @@ def async_bucket(limit: int, period: float, burst: int) -> Callable[[str], Await
         async with lock:
             await asyncio.sleep(0)
             return buckets.hit(key)
+
+    return hit
+
+
+def connected_bucket(limit: int, period: float, burst: int) -> Callable[[str], Awaitable[Answer]]:
+    """Keep a connection open between hits, as a client of a store does."""
+    buckets = TokenBuckets(limit, period, burst)
+    ends = socket.socketpair()
+    streams: list[Any] = []
+
+    async def hit(key: str, cost: int = 1) -> Answer:
+        if not streams:
+            streams.extend([await asyncio.open_connection(sock=end) for end in ends])
+        return buckets.hit(key)
 
     return hit
 
