@@ -31,12 +31,11 @@ from ratelab.cli.sources import EXAMPLE, TRACE_OPTIONS, TrafficSource, load_sour
 from ratelab.errors import InputError
 from ratelab.lab.sweep import parse_quotas
 from ratelab.lab.traces.files import sum_file_sizes
+from ratelab.lab.traces.inspection import inspect_traces
 from ratelab.lab.traces.requests import read_values
-from ratelab.lab.traffic import select_keys
-from ratelab.lab.tune import Analysis, Tuning, analyze, analyze_trace
-from ratelab.lab.tune import tune as find_quotas
+from ratelab.lab.tune import Analysis, LocalDemand, Tuning, analyze, tune_demand
 from ratelab.lab.tune.analysis import count_variation_work, measure_variation
-from ratelab.lab.tune.candidates import USUAL_REPLAYS
+from ratelab.lab.tune.questions import USUAL_REPLAYS
 from ratelab.lab.tune.tuning import count_work, match_keys
 from ratelab.report.charts import LAYOUTS, THEME_NAMES, draw_tuning
 from ratelab.report.files import check_writable, write_rows
@@ -138,12 +137,12 @@ def tune(
         source = load_source(sources, reading)
     masks = {option: match_keys(source.traffic, texts) for option, texts in lists.items()}
     warnings = [f"no client is named in the file of {option}" for option, mask in masks.items() if not mask.any()]
-    traffic = select_keys(source.traffic, ~masks["--ignore"]) if ignore else source.traffic
-    if ignore and not len(traffic):
+    demand = LocalDemand(source.traffic, masks.get("--good"), masks.get("--ignore"))
+    if ignore and not len(demand.traffic):
         raise InputError(f"no request is left after --ignore {ignore}: name fewer clients")
-    tune_compiler(traffic, USUAL_REPLAYS * len(kinds))
-    with LateProgress("tuning", count_work(traffic, held_out)) as progress:
-        tuning = find_quotas(traffic, quotas, tolerated, kinds, held_out, progress, masks.get("--good"))
+    tune_compiler(demand.traffic, USUAL_REPLAYS * len(kinds))
+    with LateProgress("tuning", count_work(demand.traffic, held_out)) as progress:
+        tuning = tune_demand(demand, quotas, tolerated, kinds, held_out, progress)
     analysis = _analyze(tuning, source, check)
     warnings += list_warnings(analysis)
     if csv_file is not None:
@@ -168,12 +167,20 @@ def tune(
 
 
 def _analyze(tuning: Tuning, source: TrafficSource, check: Policy | None) -> Analysis:
-    if source.trace is None or source.options is None:
+    trace, options = source.trace, source.options
+    if trace is None or options is None:
         return analyze(tuning, check)
-    with LateProgress("comparing times", count_variation_work(tuning, source.trace)) as progress:
-        variation = measure_variation(tuning, source.trace, source.options, progress)
+    with LateProgress("comparing times", count_variation_work(tuning, trace)) as progress:
+        variation = measure_variation(tuning, trace, options, progress)
+    if "-" in source.paths:
+        return analyze(tuning, check, variation)
     with LateProgress("looking at outliers", sum_file_sizes(source.paths)) as progress:
-        return analyze_trace(tuning, source.paths, source.options, variation, check, progress)
+        return analyze(
+            tuning,
+            check,
+            variation,
+            lambda outliers: inspect_traces(source.paths, options, [each.client for each in outliers], progress),
+        )
 
 
 def _serialize_check(check: PolicyCheck) -> dict[str, Any]:

@@ -100,18 +100,18 @@ def test_kept_lines_of_many_blocks_are_parsed_together(
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_lines_of_a_client_are_skipped_after_the_most(
+def test_only_the_first_requests_of_a_client_give_signals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
 ) -> None:
     log, block_lines = tmp_path / "a.log", 10
     row = LINE.format("192.0.2.7", 1, "/192.0.2.7", 200, "-")
     log.write_text(row * 100 + LINE.format("192.0.2.99", 2, "/", 200, "-"), encoding="utf-8")
     monkeypatch.setattr(files, "BLOCK_BYTES", block_lines * len(row))
-    monkeypatch.setattr(inspection, "MAX_INSPECTED_LINES", 12)
+    monkeypatch.setattr(inspection, "MAX_INSPECTED_REQUESTS", 12)
     if not installed:
         monkeypatch.setattr("ratelab.lab.traces.files.find_spec", lambda name: None)
     found = inspect_traces([str(log)], TraceOptions(), ["192.0.2.7", "192.0.2.99"]).clients
-    assert [found[client].requests for client in ("192.0.2.7", "192.0.2.99")] == [20, 1]
+    assert [found[client].requests for client in ("192.0.2.7", "192.0.2.99")] == [12, 1]
 
 
 def test_a_file_that_has_gone_is_left_out(tmp_path: Path) -> None:

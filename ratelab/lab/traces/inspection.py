@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Network
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ratelab.errors import InputError
+from ratelab.lab.spill import Integers
 from ratelab.lab.traces.choices import Plan
 from ratelab.lab.traces.clients import ClientNames
 from ratelab.lab.traces.files import BLOCK_BYTES, Block, is_arrow_installed, make_printable
 from ratelab.lab.traces.formats import Format, TraceOptions
 from ratelab.lab.traces.reader import BatchReader, open_source, remove_repeated
 from ratelab.lab.traces.requests import Field
+from ratelab.lab.traffic import Booleans
 
 DENIALS = ("429", "503")
 """Statuses of requests that were limited."""
 
-MAX_INSPECTED_LINES = 10_000
-"""Lines of a client from which on further ones are skipped, in every file."""
+MAX_INSPECTED_REQUESTS = 10_000
+"""Requests of a client in a file that give its signals: the first ones."""
 
 EMPTY_AGENTS = ("", "-")
 
 _LITERAL = re.compile(r"[0-9A-Za-z._@-]+")
-_WORD_END = r'[^ ,;\t"]*[ ,;\t"]?'
 _COUNTED_FIELDS = ("status", "path", "agent")
 
 
@@ -77,6 +78,14 @@ class Inspection(NamedTuple):
     """The number of requests with each status of `DENIALS`, of all clients."""
 
 
+class Findings(NamedTuple):
+    """The result of a second look at a file, or at a section of it."""
+
+    rows: list[Sequence[Any]]
+    """A client, a status, a path, an agent, and the number of requests with them, of those that give signals."""
+    denied: dict[str, int]
+
+
 def inspect_traces(
     paths: Sequence[str],
     options: TraceOptions,
@@ -87,44 +96,83 @@ def inspect_traces(
     """Read traces again, as `read_traces` does, and collect the signals of the named clients.
 
     Files that cannot be read again, as standard input, are left out. Lines that name neither one of the clients nor a
-    status of `DENIALS` are skipped unread where that is safe, and so are those of a client after
-    `MAX_INSPECTED_LINES` in one file.
+    status of `DENIALS` are skipped unread where that is safe. The first `MAX_INSPECTED_REQUESTS` of a client in each
+    file give its signals.
     """
-    found = Inspection({name: Signals() for name in clients}, dict.fromkeys(DENIALS, 0))
+    files = []
     for path in remove_repeated(paths)[0]:
         if path != "-":
-            try:
-                _inspect_file(path, options, progress, columnar, found)
-            except InputError:
-                continue  # the first reading has reported it
-    return found
+            limits = dict.fromkeys(clients, MAX_INSPECTED_REQUESTS)
+            with suppress(InputError):  # the first reading has reported it
+                files.append([inspect_file(path, options, limits, progress, columnar)])
+    return join_findings(clients, files)
 
 
-def _inspect_file(
-    path: str, options: TraceOptions, progress: Callable[[int], None] | None, columnar: bool | None, found: Inspection
-) -> None:
-    namer = _Namer(found.clients)
-    source = open_source(path, options, progress, columnar, namer.extend_plan, _create_selector(found.clients))
+def inspect_file(
+    path: str,
+    options: TraceOptions,
+    limits: Mapping[str, int],
+    progress: Callable[[int], None] | None = None,
+    columnar: bool | None = None,
+    section: tuple[int, int] | None = None,
+) -> Findings:
+    """Read a file again, or the lines that start at the bytes of a section.
+
+    `limits` names the clients, and how many requests of each give its signals. Raises `InputError` if the file cannot
+    be read.
+    """
+    rest, namer = dict(limits), _Namer(limits)
+    source = open_source(path, options, progress, columnar, namer.extend_plan, _create_selector(rest), section)
     reader = BatchReader(strict=False)
-    counts = np.zeros(0, np.int64)
+    counts, all_counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
     with closing(source.batches) as batches:
         for batch in batches:
-            columns = reader.read(batch, source.parse_line)
-            more = np.bincount(columns.clients, minlength=len(reader.clients))
-            more[: len(counts)] += counts
-            counts = more
-    present = [any(values[place] for values in namer.combinations) for place in range(1, len(_COUNTED_FIELDS) + 1)]
-    for number, count in zip(map(int, reader.clients), counts.tolist(), strict=True):
-        name, status, path_, agent = namer.combinations[number]
+            numbers = reader.read(batch, source.parse_line).clients
+            owners = [namer.combinations[int(number)][0] for number in reader.clients]
+            kept = numbers[_select_first(numbers, owners, rest)]
+            counts, all_counts = (
+                np.bincount(part, minlength=len(owners)) + np.pad(before, (0, len(owners) - len(before)))
+                for part, before in ((kept, counts), (numbers, all_counts))
+            )
+    combinations = [namer.combinations[int(number)] for number in reader.clients]
+    denied = dict.fromkeys(DENIALS, 0)
+    for (_, status, *_), count in zip(combinations, all_counts.tolist(), strict=True):
         if status in DENIALS:
-            found.denied[status] += count
+            denied[status] += count
+    pairs = zip(combinations, counts.tolist(), strict=True)
+    return Findings([(*values, count) for values, count in pairs if values[0] and count], denied)
+
+
+def _select_first(numbers: Integers, owners: Sequence[str], rest: dict[str, int]) -> Booleans:
+    """Return which requests give signals, and subtract them from the `rest` of their clients."""
+    selected = np.ones(len(numbers), np.bool_)
+    places = {name: place for place, name in enumerate(dict.fromkeys(owners))}
+    clients = np.array([places[name] for name in owners], np.int64)[numbers]
+    for name, count in zip(places, np.bincount(clients, minlength=len(places)).tolist(), strict=True):
+        if name and count > rest[name]:
+            selected[np.flatnonzero(clients == places[name])[rest[name] :]] = False
         if name:
+            rest[name] = max(0, rest[name] - count)
+    return selected
+
+
+def join_findings(clients: Collection[str], files: Iterable[Sequence[Findings]]) -> Inspection:
+    """Return the signals of clients, given the findings of the sections of each file."""
+    found = Inspection({name: Signals() for name in clients}, dict.fromkeys(DENIALS, 0))
+    for sections in files:
+        rows = [row for section in sections for row in section.rows]
+        present = [any(row[place] for row in rows) for place in range(1, len(_COUNTED_FIELDS) + 1)]
+        for name, *texts, count in rows:
             signals = found.clients[name]
             signals.requests += count
-            columns_ = (signals.statuses, signals.paths, signals.agents)
-            for values, value, is_present in zip(columns_, (status, path_, agent), present, strict=True):
+            columns = (signals.statuses, signals.paths, signals.agents)
+            for values, text, is_present in zip(columns, texts, present, strict=True):
                 if is_present:
-                    values[value] += count
+                    values[text] += count
+        for section in sections:
+            for status, count in section.denied.items():
+                found.denied[status] += count
+    return found
 
 
 class _Namer(ClientNames):
@@ -162,25 +210,21 @@ class _Namer(ClientNames):
         return number
 
 
-def _create_selector(clients: Collection[str]) -> Callable[[Iterable[Block]], Iterator[Block]] | None:
+def _create_selector(rest: Mapping[str, int]) -> Callable[[Iterable[Block]], Iterator[Block]] | None:
     """Return a function that keeps the lines with one of the names or statuses; None if a name has no pattern.
 
-    After `MAX_INSPECTED_LINES` lines with a name, further ones are not kept. The kept lines of several blocks are
-    yielded as one block, since parsing a block has a fixed cost: RE2 compiles the patterns for each.
+    `rest` has the number of requests of each name that are still needed. The kept lines of several blocks are yielded
+    as one block, since parsing a block has a fixed cost: RE2 compiles the patterns for each.
     """
-    patterns = [_create_pattern(client) for client in clients]
-    if not all(patterns):
+    patterns = {client: _create_pattern(client) for client in rest}
+    if not all(patterns.values()):
         return None
-    keep, wanted = _choose_filter(), dict.fromkeys(patterns, MAX_INSPECTED_LINES)
+    keep, statuses = _choose_filter(), rf"\b(?:{'|'.join(DENIALS)})\b"
 
     def select(block: Block) -> bytes:
         if not block.text.isascii():
             return block.text
-        names = [pattern for pattern, rest in wanted.items() if rest > 0]
-        text, words = keep(block, "|".join([*names, rf"\b(?:{'|'.join(DENIALS)})\b"]), "|".join(names))
-        for pattern in names:
-            wanted[pattern] -= len(re.findall(pattern.encode(), words))
-        return text
+        return keep(block, "|".join([*(pattern for client, pattern in patterns.items() if rest[client]), statuses]))
 
     def select_lines(blocks: Iterable[Block]) -> Iterator[Block]:
         text = bytearray()
@@ -215,26 +259,19 @@ def _create_pattern(client: str) -> str:
     return f"(?i:{re.sub(':(?=[1-9a-f])', ':0*', pattern)})"
 
 
-def _choose_filter() -> Callable[[Block, str, str], tuple[bytes, bytes]]:
-    """Return a function that returns the lines of a block in which a pattern matches, and words of these lines.
-
-    The words are the first in each line that another pattern matches: from there on, with the character after it.
-    """
+def _choose_filter() -> Callable[[Block, str], bytes]:
+    """Return a function that returns the lines of a block in which a pattern matches."""
     if not is_arrow_installed():
         return _keep_lines
     from ratelab.lab.traces import arrow
 
-    def keep_lines(block: Block, pattern: str, word_pattern: str) -> tuple[bytes, bytes]:
+    def keep_lines(block: Block, pattern: str) -> bytes:
         lines = arrow.split_lines(block.text, block.newlines)
-        lines = arrow.select(lines, np.flatnonzero(arrow.match(lines, pattern)))
-        words, _ = arrow.extract_group(lines, rf"(?P<word>(?:{word_pattern}){_WORD_END})")
-        return arrow.get_bytes(lines).tobytes(), arrow.get_bytes(words).tobytes()
+        return arrow.get_bytes(arrow.select(lines, np.flatnonzero(arrow.match(lines, pattern)))).tobytes()
 
     return keep_lines
 
 
-def _keep_lines(block: Block, pattern: str, word_pattern: str) -> tuple[bytes, bytes]:
+def _keep_lines(block: Block, pattern: str) -> bytes:
     search = re.compile(pattern.encode()).search
-    search_word = re.compile(rf"(?:{word_pattern}){_WORD_END}".encode()).search
-    lines = [line + b"\n" for line in block.text.split(b"\n") if search(line)]
-    return b"".join(lines), b"".join(word[0] for word in map(search_word, lines) if word)
+    return b"".join(line + b"\n" for line in block.text.split(b"\n") if search(line))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,10 +9,10 @@ from ratelab.algorithms import Policy, traits_of
 from ratelab.lab.decisions import Progress
 from ratelab.lab.traces import Trace, TraceOptions
 from ratelab.lab.traces.merge import MINUTE_NS
-from ratelab.lab.tune.blocks import measure_blocks
 from ratelab.lab.tune.candidates import Candidate, count_denials
-from ratelab.lab.tune.outliers import Outlier, find_outliers, look_again
-from ratelab.lab.tune.resampling import HourNeeds, NeedBand, compare_resolutions, measure_band, measure_hours
+from ratelab.lab.tune.demand import run_steps
+from ratelab.lab.tune.outliers import Inspect, Outlier, find_outliers, look_again
+from ratelab.lab.tune.resampling import HourNeeds, NeedBand, compare_resolutions, measure_hours_and_days
 from ratelab.lab.tune.tuning import Tuning
 from ratelab.quota import NS_PER_S, UNITS
 
@@ -56,31 +55,17 @@ class Analysis:
         return check is None or check.clients_denied <= self.tuning.tolerate * self.tuning.clients
 
 
-def analyze(tuning: Tuning, check: Policy | None = None) -> Analysis:
-    """Find the outliers of a tuning, and count what the policy `check` denies."""
-    count, outliers = find_outliers(tuning)
-    return Analysis(tuning, count, outliers, check=_count_checked(tuning, check))
-
-
-def analyze_trace(
-    tuning: Tuning,
-    paths: tuple[str, ...],
-    options: TraceOptions,
-    variation: Variation = UNKNOWN,
-    check: Policy | None = None,
-    progress: Callable[[int], None] = lambda _: None,
+def analyze(
+    tuning: Tuning, check: Policy | None = None, variation: Variation = UNKNOWN, inspect: Inspect | None = None
 ) -> Analysis:
-    """Analyze a tuning of a trace, which is read a second time; `progress` is called with the bytes read."""
+    """Find the outliers of a tuning, and count what the policy `check` denies; `inspect` reads the log again."""
     count, outliers = find_outliers(tuning)
     denied = None
-    if "-" not in paths:
-        outliers, inspection = look_again(outliers, paths, options, progress)
+    if inspect is not None:
+        outliers, inspection = look_again(outliers, inspect)
         denied = inspection.denied
-    return Analysis(tuning, count, outliers, denied, variation, _count_checked(tuning, check))
-
-
-def _count_checked(tuning: Tuning, check: Policy | None) -> Candidate | None:
-    return None if check is None else count_denials(check, tuning.traffic, tuning.frontier)
+    checked = None if check is None else run_steps(tuning.demand, [count_denials(check, tuning.frontier)])[0]
+    return Analysis(tuning, count, outliers, denied, variation, checked)
 
 
 def measure_variation(tuning: Tuning, trace: Trace, options: TraceOptions, progress: Progress) -> Variation:
@@ -96,8 +81,7 @@ def measure_variation(tuning: Tuning, trace: Trace, options: TraceOptions, progr
         unit = MINUTE_NS if any("whole minutes" in note for note in trace.notes) else NS_PER_S
         bursts = compare_resolutions(tuning, unit, options.within_second == "spread", progress)
     if is_long:
-        by_hour, by_day = measure_blocks(tuning.traffic, policy.quota, (UNITS["h"], UNITS["day"]), progress)
-        hours, band = measure_hours(tuning, by_hour), measure_band(tuning, by_day)
+        hours, band = measure_hours_and_days(tuning, progress)
     return Variation(bursts, hours, band)
 
 

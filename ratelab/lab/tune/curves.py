@@ -8,12 +8,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from ratelab.algorithms import build_policy
-from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.lab.decisions import Progress
 from ratelab.lab.spill import Integers
-from ratelab.lab.traffic import select_keys
-from ratelab.lab.tune.candidates import find_denied
+from ratelab.lab.tune.questions import CountDeniedByBurst
 from ratelab.lab.tune.tuning import Tuning
 from ratelab.quota import LARGEST, UNITS, Quota
 
@@ -94,7 +91,7 @@ class Grid:
 
 
 def measure_grid(tuning: Tuning, progress: Progress = lambda _: None) -> Grid:
-    """Replay the clients that need more than each burst at each rate; `progress` counts replays.
+    """Replay the clients that need more than each burst at each rate; `progress` counts quotas.
 
     For large traffic there are fewer rates and bursts.
     """
@@ -108,15 +105,8 @@ def measure_grid(tuning: Tuning, progress: Progress = lambda _: None) -> Grid:
         if work <= MAX_GRID_DECISIONS or steps <= MIN_GRID_STEPS:
             break
         steps = max(MIN_GRID_STEPS, steps // 2)
-    clients_denied, requests_denied = (np.zeros((len(rates), len(bursts)), np.int64) for _ in range(2))
-    for row, (rate, column) in enumerate(zip(rates, needs, strict=True)):
-        asked = tuning.traffic
-        for place, burst in enumerate(bursts):
-            asked = select_keys(asked, column > burst)
-            clients_denied[row, place] = np.count_nonzero(column > burst)
-            requests_denied[row, place] = find_denied(build_policy(TokenBucket, Quota.of(rate, burst)), asked)[1]
-            progress(1)
-    return Grid(rates, bursts, clients_denied, requests_denied)
+    counts = np.stack(tuning.demand.ask([CountDeniedByBurst(rate, bursts) for rate in rates], progress))
+    return Grid(rates, bursts, counts[:, :, 0], counts[:, :, 1])
 
 
 def _spread_bursts(tuning: Tuning, needs: Sequence[Integers], steps: int) -> tuple[int, ...]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ratelab.algorithms import Policy
 from ratelab.lab.spill import Integers
-from ratelab.lab.traces import TraceOptions
-from ratelab.lab.traces.inspection import Inspection, Signals, inspect_traces
+from ratelab.lab.traces.inspection import Inspection, Signals
 from ratelab.lab.traffic import select_keys
-from ratelab.lab.tune.candidates import find_denied_keys
+from ratelab.lab.tune.questions import WHOLE, Subject, find_denied_keys
 from ratelab.lab.tune.tuning import Tuning
 
 MAX_OUTLIERS = 100
@@ -66,20 +67,52 @@ class Outlier:
 
 def find_outliers(tuning: Tuning) -> tuple[int, list[Outlier]]:
     """Return how many clients the recommended quota denies something, and those that need most, in order."""
-    traffic, quota = tuning.traffic, tuning.recommended.policy.quota
-    needs = tuning.frontier.find_needs(quota)
-    above = np.flatnonzero(find_denied_keys(tuning.recommended.policy, traffic, tuning.frontier))
-    keys = above[np.argsort(-needs[above], kind="stable")][:MAX_OUTLIERS]
-    selected = np.zeros(len(needs), np.bool_)
-    selected[keys] = True
-    requests = select_keys(traffic, selected)
-    owners = requests.request_keys
-    outliers = []
-    for key in keys.tolist():
-        times = requests.times[owners == key]
-        share = round(len(times) / len(traffic), 6)
-        outliers.append(Outlier(traffic.name_key(key), int(needs[key]), len(times), share, _measure_variation(times)))
-    return len(above), outliers
+    ((count, rows),) = tuning.demand.ask([FindOutliers(tuning.recommended.policy)])
+    outliers = [
+        Outlier(row.client, row.need, row.requests, round(row.requests / tuning.offered, 6), row.gap_variation)
+        for row in rows
+    ]
+    return count, outliers
+
+
+class OutlierRow(NamedTuple):
+    """The figures of an outlier that its requests alone give."""
+
+    need: int
+    place: int
+    """The place of its key among all keys."""
+    client: str
+    requests: int
+    gap_variation: float | None
+
+
+@dataclass(frozen=True)
+class FindOutliers:
+    """The number of keys that a policy denies something, and those of them that need most."""
+
+    policy: Policy
+
+    def answer(self, subject: Subject) -> tuple[int, list[OutlierRow]]:
+        """Return the number and the rows, in order."""
+        traffic, needs = subject.traffic, subject.find_needs(self.policy.quota, WHOLE)
+        above = np.flatnonzero(find_denied_keys(self.policy, subject))
+        keys = above[np.argsort(-needs[above], kind="stable")][:MAX_OUTLIERS]
+        selected = np.zeros(len(needs), np.bool_)
+        selected[keys] = True
+        requests = select_keys(traffic, selected)
+        owners = requests.request_keys
+        rows = []
+        for key in keys.tolist():
+            times = requests.times[owners == key]
+            name, place = traffic.name_key(key), int(subject.places[key])
+            rows.append(OutlierRow(int(needs[key]), place, name, len(times), _measure_variation(times)))
+        return len(above), rows
+
+    def join(self, answers: Sequence[tuple[int, Sequence[Any]]]) -> tuple[int, list[OutlierRow]]:
+        """Add the numbers, and keep those that need most; of equal needs, the first keys."""
+        rows = [OutlierRow(*row) for _, found in answers for row in found]
+        rows.sort(key=lambda row: (-row.need, row.place))
+        return sum(count for count, _ in answers), rows[:MAX_OUTLIERS]
 
 
 def _measure_variation(times: Integers) -> float | None:
@@ -89,13 +122,11 @@ def _measure_variation(times: Integers) -> float | None:
     return round(float(gaps.std() / gaps.mean()), 4)
 
 
-def look_again(
-    outliers: Sequence[Outlier], paths: Sequence[str], options: TraceOptions, progress: Callable[[int], None]
-) -> tuple[list[Outlier], Inspection]:
-    """Read the log again for the signals of outliers, and for requests that were already denied.
+Inspect = Callable[[Sequence[Outlier]], Inspection]
+"""Reads a log a second time for the signals of outliers."""
 
-    `progress` is called with the number of further bytes read.
-    """
-    inspection = inspect_traces(paths, options, [outlier.client for outlier in outliers], progress)
-    found = inspection.clients
-    return [replace(outlier, signals=found[outlier.client]) for outlier in outliers], inspection
+
+def look_again(outliers: Sequence[Outlier], inspect: Inspect) -> tuple[list[Outlier], Inspection]:
+    """Add the signals of outliers from a second look at the log, which also counts requests that were denied."""
+    inspection = inspect(outliers)
+    return [replace(outlier, signals=inspection.clients[outlier.client]) for outlier in outliers], inspection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ratelab.lab.spill import Integers
+from ratelab.lab.traffic import Booleans
 from ratelab.quota import LARGEST
 
 GAP_PERCENTILE = Fraction(99, 100)
@@ -110,6 +112,44 @@ class ClientNeeds:
         if required > ordinary:
             ordinary, burst = required, add_headroom(required, self.next_above(required))
         return ordinary, min(burst, LARGEST)
+
+
+@dataclass(frozen=True, eq=False)
+class NeedCounts:
+    """The number of clients with each need; clients without requests do not count."""
+
+    needs: Integers
+    """Different needs, in order."""
+    clients: Integers
+    required: int
+    """The largest need of the clients that no quota may deny; 0 without such clients."""
+
+    @classmethod
+    def count(cls, needs: Integers, good: Booleans) -> NeedCounts:
+        """Count the needs of all clients, of which `good` must not be denied."""
+        return cls(*np.unique(needs[needs > 0], return_counts=True), int(needs.max(initial=0, where=good)))
+
+    @classmethod
+    def join(cls, parts: Sequence[Sequence[Sequence[int]]]) -> NeedCounts:
+        """Add the counts of several groups of clients, as `serialize` returns them."""
+        values, counts = (np.concatenate([np.array(part[column], np.int64) for part in parts]) for column in (0, 1))
+        needs, places = np.unique(values, return_inverse=True)
+        clients = np.zeros(len(needs), np.int64)
+        np.add.at(clients, places, counts)
+        return cls(needs, clients, max(part[2][0] for part in parts))
+
+    def serialize(self) -> list[list[int]]:
+        """Return the columns as lists."""
+        return [self.needs.tolist(), self.clients.tolist(), [self.required]]
+
+    def sort(self) -> ClientNeeds:
+        """Return the need of each client, in order."""
+        needs = np.repeat(self.needs, self.clients)
+        return ClientNeeds(needs, np.ones_like(needs))
+
+    def recommend_burst(self, tolerate: Fraction) -> tuple[int, int]:
+        """Return the largest need to cover, and a burst that covers it with some headroom."""
+        return self.sort().recommend_burst(tolerate, self.required)
 
 
 def limit_tolerance(tolerate: Fraction, clients: int) -> Fraction:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ratelab.lab.decisions import Progress
-from ratelab.lab.traces.merge import spread
-from ratelab.lab.tune.blocks import BlockNeeds
-from ratelab.lab.tune.population import ClientNeeds
-from ratelab.lab.tune.tuning import PERCENTILES, Tuning, find_burst
+from ratelab.lab.traffic import Booleans
+from ratelab.lab.tune.blocks import BlockNeeds, measure_blocks
+from ratelab.lab.tune.population import NeedCounts
+from ratelab.lab.tune.questions import WHOLE, CountAlignedNeeds, Subject
+from ratelab.lab.tune.tuning import PERCENTILES, Tuning
+from ratelab.quota import UNITS, Quota
 
 MIN_BOOTSTRAP_DAYS = 7
 """Days from which on they are resampled."""
 
 RESAMPLES = 200
+
+SEED = 0
+"""The seed of the days that are drawn."""
 
 BAND = (0.05, 0.95)
 """The quantiles of the bursts of all resamples that a band shows."""
@@ -52,46 +58,85 @@ class NeedBand(NamedTuple):
     days: int
 
 
-def measure_hours(tuning: Tuning, hours: BlockNeeds) -> tuple[HourNeeds, ...]:
-    """Summarize the needs at the recommended rate within each hour since 1970 by the hour of the week."""
-    rate = tuning.recommended.policy.quota
-    is_covered = (tuning.frontier.find_needs(rate) <= rate.burst)[hours.keys]
-    places = ((hours.blocks + _EPOCH_WEEKDAY * 24) % _HOURS).astype(np.uint8)
-    order = np.argsort(places, kind="stable")
-    rows = []
-    for place, count in enumerate(np.bincount(places, minlength=_HOURS).tolist()):
-        own, order = order[:count], order[count:]
-        if count:
-            population = ClientNeeds.sort(hours.needs[own], hours.needs[own])
-            ordinary = int(hours.needs[own].max(initial=0, where=is_covered[own]))
-            p99 = population.percentile(PERCENTILES["p99"])
-            rows.append(HourNeeds(place // 24, place % 24, count, p99, int(population.needs[-1]), ordinary))
-    return tuple(rows)
+def measure_hours_and_days(
+    tuning: Tuning, progress: Progress = lambda _: None
+) -> tuple[tuple[HourNeeds, ...], NeedBand | None]:
+    """Return the needs at the recommended rate by hour of the week, and the band of the bursts by a bootstrap of days.
+
+    There is no band if there are too few days.
+    """
+    origin = tuning.traffic.origin
+    first, last = ((origin + time) // UNITS["day"] for time in tuning.demand.ends)
+    question = CountBlockNeeds(tuning.recommended.policy.quota, first, last - first + 1)
+    hours, resamples = tuning.demand.ask([question], progress)[0]
+    rows = tuple(_summarize_hour(place, needs) for place, needs in enumerate(hours) if len(needs.needs))
+    if not resamples:
+        return rows, None
+    bursts = [needs.recommend_burst(tuning.tolerate)[1] for needs in resamples]
+    low, high = np.quantile(bursts, BAND, method="nearest").tolist()
+    return rows, NeedBand(int(low), int(high), question.days)
 
 
-def measure_band(tuning: Tuning, days: BlockNeeds, seed: int = 0) -> NeedBand | None:
-    """Resample days, given the needs at the recommended rate within each day since 1970.
+def _summarize_hour(place: int, needs: NeedCounts) -> HourNeeds:
+    population = needs.sort()
+    p99 = population.percentile(PERCENTILES["p99"])
+    return HourNeeds(place // 24, place % 24, len(population), p99, int(population.needs[-1]), needs.required)
 
-    Return the band of the bursts, or None if there are too few days. The need of a client in a resample is the largest
+
+@dataclass(frozen=True)
+class CountBlockNeeds:
+    """The needs at a rate within each hour of the week, and those in resamples of the days.
+
+    The required need of an hour is the largest that the burst covers. The need of a client in a resample is the largest
     of its needs within the drawn days.
     """
-    numbers = days.blocks - days.blocks.min()
-    count = int(numbers.max()) + 1
-    if count < MIN_BOOTSTRAP_DAYS:
-        return None
-    random = np.random.default_rng(seed)
-    begins = np.flatnonzero(np.diff(days.keys, prepend=-1))
-    is_good = tuning.good[days.keys[begins]]
-    bursts = []
-    for _ in range(RESAMPLES):
-        is_drawn = np.zeros(count, np.int64)
-        is_drawn[random.integers(0, count, count)] = 1
-        largest = np.maximum.reduceat(is_drawn[numbers] * days.needs, begins)
-        needs = np.sort(largest[largest > 0])
-        required = int(largest.max(initial=0, where=is_good))
-        bursts.append(ClientNeeds(needs, needs).recommend_burst(tuning.tolerate, required)[1])
-    low, high = np.quantile(bursts, BAND, method="nearest").tolist()
-    return NeedBand(int(low), int(high), count)
+
+    rate: Quota
+    first: int
+    """The first day, counted since 1970."""
+    days: int
+
+    def answer(self, subject: Subject) -> tuple[list[Any], list[Any]]:
+        """Count the needs of each hour of the week and of each resample; there are none for too few days."""
+        lengths = UNITS["h"], UNITS["day"]
+        hours, days = measure_blocks(subject.traffic, self.rate, lengths, subject.progress)
+        is_covered = subject.find_needs(self.rate, WHOLE) <= self.rate.burst
+        resamples = self._resample(days, subject.good) if self.days >= MIN_BOOTSTRAP_DAYS else []
+        return _serialize(_divide_by_hour(hours, is_covered)), _serialize(resamples)
+
+    def _resample(self, days: BlockNeeds, good: Booleans) -> Iterator[NeedCounts]:
+        """Yield the needs of the keys in each resample."""
+        random = np.random.default_rng(SEED)
+        numbers = days.blocks - self.first
+        begins = np.flatnonzero(np.diff(days.keys, prepend=-1))
+        is_good = good[days.keys[begins]]
+        for _ in range(RESAMPLES):
+            is_drawn = np.zeros(self.days, np.int64)
+            is_drawn[random.integers(0, self.days, self.days)] = 1
+            largest = is_drawn[numbers] * days.needs
+            yield NeedCounts.count(np.maximum.reduceat(largest, begins) if len(begins) else largest, is_good)
+
+    def join(self, answers: Sequence[tuple[list[Any], list[Any]]]) -> tuple[list[NeedCounts], list[NeedCounts]]:
+        """Add the counts of each hour, and of each resample."""
+        hours, resamples = zip(*answers, strict=True)
+        return _join_rows(hours), _join_rows(resamples)
+
+
+def _divide_by_hour(hours: BlockNeeds, is_covered: Booleans) -> Iterator[NeedCounts]:
+    """Yield the needs within each hour of the week, given those within each hour since 1970."""
+    places = ((hours.blocks + _EPOCH_WEEKDAY * 24) % _HOURS).astype(np.uint8)
+    order = np.argsort(places, kind="stable")
+    for count in np.bincount(places, minlength=_HOURS).tolist():
+        own, order = order[:count], order[count:]
+        yield NeedCounts.count(hours.needs[own], is_covered[hours.keys[own]])
+
+
+def _join_rows(answers: Sequence[list[Any]]) -> list[NeedCounts]:
+    return [NeedCounts.join(parts) for parts in zip(*answers, strict=True)]
+
+
+def _serialize(counts: Iterable[NeedCounts]) -> list[Any]:
+    return [needs.serialize() for needs in counts]
 
 
 def compare_resolutions(
@@ -101,11 +146,10 @@ def compare_resolutions(
 
     `is_spread` is how the times of the traffic are.
     """
-    traffic, rate = tuning.traffic, tuning.recommended.policy.quota
-    times, origin = traffic.allocate(np.int64), traffic.origin - traffic.origin % unit
-    for part, batch in traffic.batches():
-        times[part] = (batch.clock_times - origin) // unit * unit
-    if not is_spread:
-        spread(times, unit)
-    other = find_burst(replace(traffic, times=times, origin=origin), rate, tuning.tolerate, tuning.good, progress)
+    demand, rate = tuning.demand, tuning.recommended.policy.quota
+    if is_spread:
+        (needs,) = demand.ask([CountAlignedNeeds(rate, unit)], progress)
+    else:
+        needs = demand.count_spread_needs(rate, unit, progress)
+    other = needs.recommend_burst(tuning.tolerate)[1]
     return {"spread": rate.burst, "start": other} if is_spread else {"spread": other, "start": rate.burst}

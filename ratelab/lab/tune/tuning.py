@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ratelab.algorithms import Policy, build_policy, traits_of
+from ratelab.algorithms import Policy
 from ratelab.algorithms.token_bucket import TokenBucket
 from ratelab.errors import InputError
 from ratelab.lab.decisions import Progress
@@ -16,17 +16,11 @@ from ratelab.lab.replay import suggest_compiler
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces.requests import create_matcher
 from ratelab.lab.traffic import Booleans, Traffic
-from ratelab.lab.tune.blocks import measure_needs
-from ratelab.lab.tune.candidates import (
-    USUAL_REPLAYS,
-    Candidate,
-    count_denials,
-    find_denied,
-    find_tightest,
-    fit_policy,
-)
-from ratelab.lab.tune.frontier import Frontier, measure_frontier
+from ratelab.lab.tune.candidates import Candidate, count_denials, find_tightest, fit_policy
+from ratelab.lab.tune.demand import Demand, LocalDemand, Steps, run_steps
+from ratelab.lab.tune.frontier import Frontier
 from ratelab.lab.tune.population import ClientNeeds, Gap, limit_tolerance
+from ratelab.lab.tune.questions import USUAL_REPLAYS, CountDenied, CountNeeds, Span
 from ratelab.limiter import Algorithm
 from ratelab.quota import LARGEST, UNITS, Quota
 
@@ -92,7 +86,7 @@ class Holdout:
 class Tuning:
     """What some traffic says about its limits."""
 
-    traffic: Traffic
+    demand: Demand
     frontier: Frontier
     offered: int
     clients: int
@@ -105,10 +99,13 @@ class Tuning:
     tightest: tuple[Candidate, ...]
     """For each rate and algorithm, the smallest burst within the tolerance, unless the algorithm has none."""
     holdout: Holdout | None
-    good: Booleans
-    """The keys that no quota may deny."""
     kinds: tuple[type[Algorithm], ...]
     """The algorithms of the tightest quotas; the first is the recommended one."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """The clients and their counts."""
+        return self.demand.traffic
 
 
 def tune(
@@ -129,6 +126,19 @@ def tune(
 
     Raises `InputError` without requests, and unless the tolerance and the holdout are at least 0 and below 1.
     """
+    return tune_demand(LocalDemand(traffic, good), rates, tolerate, kinds, holdout, progress)
+
+
+def tune_demand(
+    demand: Demand,
+    rates: Sequence[Quota] = (),
+    tolerate: Fraction = DEFAULT_TOLERANCE,
+    kinds: Sequence[type[Algorithm]] = (TokenBucket,),
+    holdout: Fraction = DEFAULT_HOLDOUT,
+    progress: Progress = lambda _: None,
+) -> Tuning:
+    """Find quotas as `tune` does, for requests that may be on workers."""
+    traffic = demand.traffic
     if not len(traffic):
         raise InputError("there are no requests to choose a limit from: name a trace that has some")
     if not 0 <= tolerate < 1:
@@ -136,29 +146,40 @@ def tune(
     if not 0 <= holdout < 1:
         raise InputError(f"the holdout must be at least 0 and below 1, got {holdout}: try 1/3, or 0 for none")
     suggest_compiler(traffic, USUAL_REPLAYS)
-    frontier = measure_frontier(traffic, progress)
+    frontier = demand.measure_frontier(progress)
     requests = traffic.key_requests
     clients = int(np.count_nonzero(requests))
     supported = limit_tolerance(tolerate, clients)
-    good = np.zeros(traffic.key_count, np.bool_) if good is None else good
-    needs = measure_rates(frontier, requests, supported, rates, good)
+    needs = measure_rates(frontier, requests, supported, rates, demand.good)
     best = _choose_rate(needs)
-    policy = fit_policy(kinds[0], Quota.of(best.rate, best.burst), best.ordinary, traffic, frontier)
-    found = [find_tightest(kind, row.rate, traffic, frontier, supported, good) for row in needs for kind in kinds]
+    recommended, checked, *found = run_steps(
+        demand,
+        [
+            _recommend(kinds[0], best, frontier),
+            _check_holdout(demand, best.rate, tolerate, kinds[0], holdout, frontier, progress),
+            *(find_tightest(kind, row.rate, demand, frontier, supported) for row in needs for kind in kinds),
+        ],
+        progress,
+    )
     return Tuning(
-        traffic=traffic,
+        demand=demand,
         frontier=frontier,
         offered=len(traffic),
         clients=clients,
         tolerate=supported,
         asked=tolerate,
         rates=needs,
-        recommended=count_denials(policy, traffic, frontier),
+        recommended=recommended,
         tightest=tuple(candidate for candidate in found if candidate is not None),
-        holdout=_check_holdout(traffic, best.rate, tolerate, kinds[0], holdout, good, progress) if holdout else None,
-        good=good,
+        holdout=checked,
         kinds=tuple(kinds),
     )
+
+
+def _recommend(kind: type[Algorithm], best: RateNeeds, frontier: Frontier) -> Steps[Candidate]:
+    """Fit the policy of an algorithm to the needs at the best rate, and count whom it denies."""
+    policy = yield from fit_policy(kind, Quota.of(best.rate, best.burst), best.ordinary, frontier)
+    return (yield from count_denials(policy, frontier))
 
 
 def count_work(traffic: Traffic, holdout: Fraction) -> int:
@@ -187,11 +208,8 @@ def measure_rates(
 
 
 def _measure_rate(frontier: Frontier, requests: Integers, tolerate: Fraction, rate: Quota, good: Booleans) -> RateNeeds:
-    return _summarize(frontier.find_needs(rate), requests, tolerate, rate, good)
-
-
-def _summarize(needs: Integers, requests: Integers, tolerate: Fraction, rate: Quota, good: Booleans) -> RateNeeds:
     """Summarize the needs of all keys at a rate."""
+    needs = frontier.find_needs(rate)
     population = ClientNeeds.sort(needs, requests)
     percentiles = {name: population.percentile(share) for name, share in PERCENTILES.items()}
     percentiles["max"] = int(population.needs[-1])
@@ -200,11 +218,6 @@ def _summarize(needs: Integers, requests: Integers, tolerate: Fraction, rate: Qu
     ordinary, burst = population.recommend_burst(tolerate, required)
     is_tolerated = population.count_above(burst) <= tolerate * len(population)
     return RateNeeds(rate, percentiles, *gaps, ordinary, burst, is_tolerated)
-
-
-def find_burst(traffic: Traffic, rate: Quota, tolerate: Fraction, good: Booleans, progress: Progress) -> int:
-    """Return the burst that `tune` recommends for a rate; `progress` counts requests."""
-    return _summarize(measure_needs(traffic, rate, progress), traffic.key_requests, tolerate, rate, good).burst
 
 
 def _choose_rate(rows: Sequence[RateNeeds]) -> RateNeeds:
@@ -240,28 +253,25 @@ def match_keys(traffic: Traffic, texts: Sequence[str]) -> Booleans:
 
 
 def _check_holdout(
-    traffic: Traffic,
+    demand: Demand,
     rate: Quota,
     tolerate: Fraction,
     kind: type[Algorithm],
     holdout: Fraction,
-    good: Booleans,
+    frontier: Frontier,
     progress: Progress,
-) -> Holdout | None:
+) -> Steps[Holdout | None]:
     """Tune the burst on the first part of the time, and count denials in the last; None if a part has no requests."""
-    cut = int(np.searchsorted(traffic.times, traffic.duration - int(traffic.duration * holdout)))
-    first, last = traffic[:cut], traffic[cut:]
-    if not (len(first) and len(last)):
+    duration = demand.traffic.duration
+    cut = duration - int(duration * holdout)
+    begin, end = demand.ends
+    if not holdout or not begin < cut <= end:
         return None
-    requests = first.key_requests
-    supported = limit_tolerance(tolerate, int(np.count_nonzero(requests)))
-    row = _summarize(measure_needs(first, rate, progress), requests, supported, rate, good)
-    quota = Quota.of(rate, row.burst)
-    if traits_of(kind).admits_need:
-        policy = build_policy(kind, quota)  # without the time that all corners take
-    else:
-        policy = fit_policy(kind, quota, row.ordinary, first, measure_frontier(first))
-    was_denied, _ = find_denied(policy, last)
-    progress(len(last))
-    clients, denied = int(np.count_nonzero(last.key_requests)), int(np.count_nonzero(was_denied))
-    return Holdout(policy, clients, denied, round(denied / clients, 6))
+    first, last = Span(end=cut), Span(begin=cut)
+    needs = yield CountNeeds(rate, first)
+    ordinary, burst = needs.recommend_burst(limit_tolerance(tolerate, int(needs.clients.sum())))
+    quota = Quota.of(rate, burst)
+    policy = yield from fit_policy(kind, quota, ordinary, frontier, first)
+    found = yield CountDenied(policy, last)
+    progress(found.offered)
+    return Holdout(policy, found.clients, found.clients_denied, round(found.clients_denied / found.clients, 6))

@@ -16,7 +16,7 @@ from ratelab.lab.traffic import Traffic
 from ratelab.lab.tune import blocks, measure_frontier, tune
 from ratelab.lab.tune.blocks import measure_blocks, measure_needs
 from ratelab.lab.tune.outliers import Outlier, find_outliers
-from ratelab.lab.tune.resampling import HourNeeds, NeedBand, compare_resolutions, measure_band, measure_hours
+from ratelab.lab.tune.resampling import HourNeeds, NeedBand, compare_resolutions, measure_hours_and_days
 from ratelab.lab.tune.tuning import Tuning
 from ratelab.quota import NS_PER_S, UNITS, Quota
 
@@ -43,13 +43,11 @@ def build_days(days: int, bursts: list[int]) -> Traffic:
 
 
 def summarize_hours(tuning: Tuning) -> tuple[HourNeeds, ...]:
-    (hours,) = measure_blocks(tuning.traffic, tuning.recommended.policy.quota, [HOUR])
-    return measure_hours(tuning, hours)
+    return measure_hours_and_days(tuning)[0]
 
 
 def resample_days(tuning: Tuning) -> NeedBand | None:
-    (days,) = measure_blocks(tuning.traffic, tuning.recommended.policy.quota, [DAY])
-    return measure_band(tuning, days)
+    return measure_hours_and_days(tuning)[1]
 
 
 def test_needs_belong_to_the_hour_of_the_week() -> None:
