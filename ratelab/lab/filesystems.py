@@ -118,9 +118,9 @@ def translate_errors() -> Iterator[None]:
     except FileNotFoundError:
         raise FileNotFoundError(2, "No such file or directory") from None
     except OSError as error:
-        if error.errno is not None and error.strerror:
-            raise
-        raise OSError(error.errno, _shorten(error)) from None
+        if error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno)) from None
+        raise OSError(None, _shorten(error)) from None
     except ArrowException as error:
         raise OSError(None, _shorten(error)) from None
 

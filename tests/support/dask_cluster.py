@@ -21,19 +21,33 @@ class DaskCluster(NamedTuple):
     address: str
     scheduler: int
     """The process of the scheduler."""
+    workers: int
+    """The process that starts the workers again when they end."""
+
+    @property
+    def url(self) -> str:
+        """The value of `--engine`."""
+        return f"dask://{self.address}"
+
+    @property
+    def scheduler_url(self) -> str:
+        """The address for other clients of Dask."""
+        return f"tcp://{self.address}"
 
 
 @contextmanager
-def run_cluster(folder: Path) -> Iterator[DaskCluster]:
-    """Start a cluster, and stop it at the end of the block."""
+def run_cluster(folder: Path, workers: int = 2, *packages: Path) -> Iterator[DaskCluster]:
+    """Start a cluster, and stop it at the end of the block; workers first look for packages in these folders."""
     address = f"127.0.0.1:{free_port()}"
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join(
+        [*map(str, packages), str(ROOT), str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")]
+    )
     environment = {**os.environ, "PYTHONPATH": paths, "DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
     program = [sys.executable, "-m", "dask"]
     port = address.rpartition(":")[2]
     commands = [
         [*program, "scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"],
-        [*program, "worker", f"tcp://{address}", "--nthreads", "1", "--nworkers", "2", "--no-dashboard"],
+        [*program, "worker", f"tcp://{address}", "--nthreads", "1", "--nworkers", str(workers), "--no-dashboard"],
     ]
     commands[1] += ["--local-directory", str(folder)]
     processes = []
@@ -41,8 +55,8 @@ def run_cluster(folder: Path) -> Iterator[DaskCluster]:
         with (folder / "log").open("wb") as log:
             for command in commands:
                 processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
-        _await_workers(address)
-        yield DaskCluster(address, processes[0].pid)
+        _await_workers(address, workers)
+        yield DaskCluster(address, *(process.pid for process in processes))
     finally:
         for process in reversed(processes):
             process.terminate()
@@ -50,8 +64,8 @@ def run_cluster(folder: Path) -> Iterator[DaskCluster]:
             process.wait(timeout=60)
 
 
-def _await_workers(address: str) -> None:
+def _await_workers(address: str, workers: int) -> None:
     from distributed import Client
 
     with Client(f"tcp://{address}", timeout=60, set_as_default=False) as client:  # type: ignore[no-untyped-call]
-        client.wait_for_workers(2, timeout=120)
+        client.wait_for_workers(workers, timeout=120)

@@ -1,4 +1,4 @@
-"""Tasks that end a process once, or never end."""
+"""Tasks that end or stop a process once, or never end, and engines that run them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from ratelab.lab.engines.engine import Item, TaskEngine
 
 @dataclass(frozen=True)
 class KillingTask:
-    """A task before which one process is killed: the worker, or another."""
+    """A task before which a process gets a signal once: the worker, or another."""
 
     work: Any
     marker: Path
-    """Created before the kill, which is not repeated."""
+    """The process; created before the signal, which is not repeated."""
     process: int | None = None
+    signal: int = signal.SIGKILL
 
     @property
     def label(self) -> str:
@@ -29,28 +31,54 @@ class KillingTask:
         return label
 
     def __call__(self, item: Any) -> Any:
-        try:
-            self.marker.touch(exist_ok=False)
-        except FileExistsError:
-            return self.work(item)
-        os.kill(os.getpid() if self.process is None else self.process, signal.SIGKILL)
+        process, own = self.process or os.getpid(), self.marker.with_suffix(f".{os.getpid()}")
+        own.write_text(str(process))
+        with suppress(FileExistsError):
+            os.link(own, self.marker)
+            os.kill(process, self.signal)
         return self.work(item)
 
 
 class KillingEngine:
     """An engine of which a process is killed in one stage."""
 
+    signal: int = signal.SIGKILL
+
     def __init__(self, engine: TaskEngine, stage: str, marker: Path, process: int | None = None) -> None:
         self._engine, self._stage, self._marker, self._process = engine, stage, marker, process
         self.description, self.workers, self.is_local = engine.description, engine.workers, engine.is_local
 
     def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Generator[tuple[int, Any], None, None]:
-        label = getattr(work, "label", "")
-        task = KillingTask(work, self._marker, self._process) if label == self._stage else work
+        task: Any = work
+        if getattr(work, "label", "") == self._stage:
+            task = KillingTask(work, self._marker, self._process, self.signal)
         return self._engine.map(task, items)
 
     def close(self) -> None:
         self._engine.close()
+
+
+class StoppingEngine(KillingEngine):
+    """An engine of which one worker stops in one stage, until another worker has finished a task."""
+
+    signal: int = signal.SIGSTOP
+
+    def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Generator[tuple[int, Any], None, None]:
+        for pair in super().map(work, items):
+            if self._marker.exists():
+                os.kill(int(self._marker.read_text()), signal.SIGCONT)
+            yield pair
+
+
+class InterruptingEngine(KillingEngine):
+    """An engine that gets Ctrl-C after the first task of a stage."""
+
+    def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Generator[tuple[int, Any], None, None]:
+        with closing(self._engine.map(work, items)) as results:
+            for pair in results:
+                yield pair
+                if getattr(work, "label", "") == self._stage:
+                    signal.raise_signal(signal.SIGINT)
 
 
 class WaitingTask:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any, cast
 
 from ratelab.errors import install_hint
@@ -17,7 +18,11 @@ from ratelab.lab.engines.engine import EngineError, Item, collect_versions
 CONNECT_TIMEOUT_S = 10
 DISCONNECT_TIMEOUT_S = 2
 
+NO_WORKERS_TIMEOUT_S = 60
+"""The time for which a run waits for workers after it has lost all of them."""
+
 _CHECK_S = 0.5  # between two looks at the connection
+_COUNT_S = 5  # between two counts of the workers, if no task ends
 
 
 class DaskEngine:
@@ -41,13 +46,11 @@ class DaskEngine:
             raise EngineError(
                 f"no Dask scheduler answers at {address}: start one with `dask scheduler`, or check the address"
             ) from None
-        found = self._client.scheduler_info(n_workers=-1)["workers"]
-        self.workers = sum(worker["nthreads"] for worker in found.values())
+        found = self._list_workers()
+        self.workers = sum(worker["nthreads"] for worker in found)
         if not found:
             self.close()
-            raise EngineError(
-                f"the Dask scheduler at {address} has no workers: start one with `dask worker {address} --nthreads 1`"
-            )
+            raise EngineError(self._describe_missing_workers())
         link = self._client.dashboard_link
         self.description = f"{len(found)} Dask worker{'s' * (len(found) > 1)}, dashboard {link}"
 
@@ -69,12 +72,30 @@ class DaskEngine:
                     self._client.cancel(futures, force=True)
 
     def _take(self, done: SimpleQueue[Any]) -> Any:
-        """Return the next completed task; raise `EngineError` if the connection is lost."""
+        """Return the next completed task; raise `EngineError` if the connection or all workers are lost."""
+        seen = counted = monotonic()
         while True:
             try:
                 return done.get(timeout=_CHECK_S)
             except Empty:
                 self._check_connection()
+            if monotonic() - counted < _COUNT_S:
+                continue
+            counted = monotonic()
+            if self._list_workers():
+                seen = counted
+            elif counted - seen >= NO_WORKERS_TIMEOUT_S:
+                raise EngineError(f"{self._describe_missing_workers()}, then run the same command to resume")
+
+    def _list_workers(self) -> Sequence[dict[str, Any]]:
+        """Return the workers of the scheduler."""
+        return [*self._client.scheduler_info(n_workers=-1)["workers"].values()]
+
+    def _describe_missing_workers(self) -> str:
+        return (
+            f"the Dask scheduler at {self._address} has no workers: "
+            f"start one with `dask worker {self._address} --nthreads 1`"
+        )
 
     def _check_connection(self) -> None:
         if self._client.status != "running":

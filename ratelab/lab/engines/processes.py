@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.process import BaseProcess
+from threading import Thread
 from typing import Any
 
 from ratelab.lab.engines.engine import EngineError, Item
@@ -58,7 +60,7 @@ class ProcessEngine:
     def _submit(self, work: Callable[[Item], Any], items: dict[int, Item]) -> dict[Future[Any], int]:
         """Return the numbers of the items by the futures of their tasks; processes start as they are needed."""
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(self.workers, get_context("spawn"), initializer=_ignore_interrupts)
+            self._pool = ProcessPoolExecutor(self.workers, get_context("spawn"), initializer=_follow_parent)
         before = {*active_children()}
         pending = {self._pool.submit(work, item): number for number, item in items.items()}
         self._children |= {*active_children()} - before
@@ -74,6 +76,13 @@ class ProcessEngine:
         self._children = set()
 
 
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C, which a terminal sends to all processes, to the one that started this one."""
+def _follow_parent() -> None:
+    """Leave Ctrl-C, which a terminal sends to all processes, to the parent, and end when it ends, even if killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_after_parent, daemon=True).start()
+
+
+def _end_after_parent() -> None:
+    if (parent := parent_process()) is not None:
+        parent.join()
+    os._exit(1)
