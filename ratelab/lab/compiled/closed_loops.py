@@ -42,6 +42,7 @@ from ratelab.lab.compiled.intrinsics import (
     compile_for,
     declare_memory,
     jit,
+    keep,
     slice_unchecked,
 )
 from ratelab.lab.compiled.loops import find_begin, step
@@ -72,10 +73,16 @@ MEMORY_KINDS: dict[str, tuple[str, int]] = {
 }  # fmt: skip
 """The type of each field of a world, and the number of integers in its rows, 0 for a column."""
 
-SCALARS = ("limiter", "error_chance", "duration", "origin")
-"""The fields that are passed as they are; of all others, the directory has the address and the length."""
+SCALARS = {"duration": numba.int64, "origin": numba.int64, "error_chance": numba.float64}
+"""The fields that are in the directory; of all others but the limiter, it has the address and the length."""
 
-MEMORY = {name: kind for name, kind in MEMORY_KINDS.items() if name not in SCALARS}
+MEMORY = {name: kind for name, kind in MEMORY_KINDS.items() if name not in (*SCALARS, "limiter")}
+
+LIMITER_KINDS: dict[type, Any] = {}
+"""The type of the limiter by the class of worlds."""
+
+LIMITER_WORD = 2 * len(MEMORY) + len(SCALARS)
+"""The place of the address of the limiter in the directory, which is its end."""
 
 
 class CompiledEngine:
@@ -92,11 +99,15 @@ class CompiledEngine:
         for name, (kind, width) in MEMORY.items():
             fields[name] = _align(np.array(fields.get(name, ()), kind), width)
         self.world = World(**fields)
-        self._directory = np.zeros(2 * len(MEMORY), np.int64)
-        self._passed = _find_world_class()(self._directory, *(fields[name] for name in SCALARS))
+        self._directory = np.zeros(LIMITER_WORD + 1, np.int64)
+        for place, (name, kind) in enumerate(SCALARS.items(), 2 * len(MEMORY)):
+            self._directory[place : place + 1].view(kind.name)[:] = fields[name]
+        limiter_kind = numba.typeof(self.world.limiter)  # type: ignore[no-untyped-call]
+        self._passed = _find_world_class(limiter_kind)(self._directory.ctypes.data)
         try:
             self._run = _compile_run(
                 numba.typeof(self._passed),  # type: ignore[no-untyped-call]
+                limiter_kind,
                 allocates=policy is not None and isinstance(policy.algorithm, Penalized),
             )
         except CompilerError as error:
@@ -108,7 +119,7 @@ class CompiledEngine:
         for place, name in enumerate(MEMORY):
             column = getattr(self.world, name)
             self._directory[2 * place : 2 * place + 2] = column.ctypes.data, len(column)
-        status: int = self._run(self._passed, events)
+        status: int = self._run(self._passed, self.world.limiter, events)
         if status == loop.RESTARTED and self._limiter is not None:
             self._limiter.restart()
         return status
@@ -214,19 +225,26 @@ class CompiledLimiter:
 
 
 @cache
-def _find_world_class() -> Any:
-    """Return the class of worlds, whose name has a digest of the sources, for the cache of machine code."""
+def _find_world_class(limiter_kind: Any) -> Any:
+    """Return the class of worlds with a type of limiters; a digest of the sources is for the cache of machine code."""
     modules = (answers, gates, loop, schedule, service, state, streams, windows)
     files = [Path(module.__file__ or "") for module in modules] + sorted(Path(__file__).parent.glob("*.py"))
-    source = b"".join(path.read_bytes() for path in files)
+    source = b"".join(path.read_bytes() for path in files) + str(limiter_kind).encode()
     digest = blake2b(source, digest_size=12).hexdigest()
-    return specialize.__getattr__("-".join(("World", digest, "directory", *SCALARS)))
+    world_class = specialize.__getattr__("-".join(("World", digest, "directory")))
+    LIMITER_KINDS[world_class] = limiter_kind
+    return world_class
 
 
 @cache
-def _compile_run(world: Any, allocates: bool) -> Callable[[Any, int], int]:
-    """Compile the event loop for a type of worlds; see `jit` for `allocates`."""
-    return compile_for(jit(loop.run, allocates), numba.int64(world, numba.int64))
+def _compile_run(world: Any, limiter: Any, allocates: bool) -> Callable[[Any, Any, int], int]:
+    """Compile the event loop for types of worlds and limiters; see `jit` for `allocates`."""
+    return compile_for(jit(_run, allocates), numba.int64(world, limiter, numba.int64))
+
+
+def _run(world: Any, limiter: Any, events: int) -> int:
+    keep(world, LIMITER_WORD, limiter)
+    return loop.run(world, events)
 
 
 for _function in (
@@ -238,19 +256,21 @@ for _function in (
     service.enqueue, service.unlink, service.dequeue, service.read, service.write,
     answers.receive, answers.watch, answers.expire, answers.leave, answers.free_try, answers.settle, answers.retry,
     answers.end_request, answers.read_wait, answers.find_wait, answers.add_jitter,
-    loop.begin_serial, loop.take_request, loop.begin_request, loop.send, loop.is_held_back, loop.add_try,
+    loop.run, loop.begin_serial, loop.take_request, loop.begin_request, loop.send, loop.is_held_back, loop.add_try,
     loop.take_over, loop.hedge, loop.reach_limiter, loop.record,
 ):  # fmt: skip
     register_jitable(no_cfunc_wrapper=True)(_function)  # machine code alone calls it
 
 
 declare_memory(
-    numba.types.NamedTuple,
+    numba.types.NamedUniTuple,
+    "World",
     {
         name: (numba.types.Array(getattr(numba, kind), 2 if width else 1, "C"), width)
         for name, (kind, width) in MEMORY.items()
     },
-    "World",
+    SCALARS,
+    ("limiter", LIMITER_KINDS),
 )
 
 

@@ -24,7 +24,7 @@ from numba.np import arrayobj as _arrayobj
 
 __all__ = [
     "LINE_INTEGERS", "CompilerError", "TypingError", "allocate_on_stack", "compile_for", "declare_memory",
-    "divide_ceil", "divide_floor", "jit", "multiply_less_equal", "prefetch", "slice_unchecked", "tune_process",
+    "divide_ceil", "divide_floor", "jit", "keep", "multiply_less_equal", "prefetch", "slice_unchecked", "tune_process",
 ]  # fmt: skip
 
 CompilerError = NumbaError
@@ -130,24 +130,35 @@ def _allocate_on_stack(typing_context: Any) -> tuple[Any, Callable[..., Any]]:  
     return kind(), generate
 
 
-def declare_memory(kind: Any, fields: Mapping[str, tuple[Any, int]], prefix: str) -> None:
-    """Let compiled code read fields of tuples of this kind, whose names begin with a prefix, as arrays.
+def declare_memory(
+    kind: Any, prefix: str, arrays: Mapping[str, tuple[Any, int]], scalars: Mapping[str, Any], kept: tuple[str, Any]
+) -> None:
+    """Let compiled code read fields of tuples of this kind, whose names begin with a prefix, from a directory.
 
-    Each field has the type of its array and, if that has rows, the number of items in them. The first item of a tuple
-    is an array of integers: the address and the length of each field in turn.
+    The only item of such a tuple is the address of its directory, which has words of 64 bits: the address and the
+    length of each array in turn, the scalars, and the address of what `keep` wrote. Each array has its type and, if it
+    has rows, the number of items in them; `kept` has the name of that field, and its type by the class of the tuple.
     """
+    kept_name, kept_kinds = kept
 
     class FieldTemplate(templates.AttributeTemplate):  # type: ignore[misc]
         key = kind
 
         def generic_resolve(self, tuple_type: Any, attribute: str) -> Any:
-            if tuple_type.instance_class.__name__.startswith(prefix) and attribute in fields:
-                return fields[attribute][0]
-            return None
+            if not tuple_type.instance_class.__name__.startswith(prefix):
+                return None
+            if attribute == kept_name:
+                return kept_kinds[tuple_type.instance_class]
+            return arrays[attribute][0] if attribute in arrays else scalars.get(attribute)
 
     extending.infer_getattr(FieldTemplate)
-    for place, (name, (array, width)) in enumerate(fields.items()):
-        view = partial(_view_memory, array, width, 2 * place)
+    views = {name: partial(_view_memory, *array, 2 * place) for place, (name, array) in enumerate(arrays.items())}
+    first = 2 * len(arrays)
+    views |= {
+        name: partial(_read_scalar, scalar, first + place) for place, (name, scalar) in enumerate(scalars.items())
+    }
+    views[kept_name] = partial(_read_kept, kept_kinds, first + len(scalars))
+    for name, view in views.items():
         extending.lower_getattr(kind, name)(partial(_read_field, prefix, name, view))
 
 
@@ -162,9 +173,28 @@ def _read_field(prefix: str, name: str, view: Any, context: Any, builder: Any, k
     return field
 
 
-def _view_memory(array: Any, width: int, position: int, context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    entries = context.make_array(kind[0])(context, builder, builder.extract_value(value, 0))
-    address, length = (builder.load(builder.gep(entries.data, [_WORD(position + part)])) for part in range(2))
+def _find_word(builder: Any, value: Any, position: int) -> Any:
+    """Return a pointer to a word of the directory of a tuple."""
+    return builder.gep(builder.inttoptr(builder.extract_value(value, 0), _WORD.as_pointer()), [_WORD(position)])
+
+
+def _load_word(builder: Any, value: Any, position: int) -> Any:
+    """Load a word of a directory, which is constant while compiled code runs."""
+    word = builder.load(_find_word(builder, value, position))
+    word.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return word
+
+
+def _view_memory(
+    array: Any,
+    width: int,
+    position: int,
+    context: Any,
+    builder: Any,
+    kind: Any,
+    value: Any,  # noqa: ARG001
+) -> Any:
+    address, length = (_load_word(builder, value, position + part) for part in range(2))
     view = context.make_array(array)(context, builder)
     item = context.get_abi_sizeof(context.get_data_type(array.dtype))
     shape, strides = ([length, _WORD(width)], [_WORD(item * width)]) if width else ([length], [])
@@ -173,12 +203,42 @@ def _view_memory(array: Any, width: int, position: int, context: Any, builder: A
     return view._getvalue()
 
 
+def _read_scalar(scalar: Any, position: int, context: Any, builder: Any, kind: Any, value: Any) -> Any:  # noqa: ARG001
+    return builder.bitcast(_load_word(builder, value, position), context.get_value_type(scalar))
+
+
+def _read_kept(kinds: Any, position: int, context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    kept = kinds[kind.instance_class]
+    if kept == types.none:
+        return context.get_dummy_value()
+    address = builder.load(_find_word(builder, value, position))
+    field = builder.load(builder.inttoptr(address, context.get_value_type(kept).as_pointer()))
+    if context.enable_nrt:
+        context.nrt.incref(builder, kept, field)
+    return field
+
+
+def _keep(typing_context: Any, world: Any, position: Any, value: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
+    """Keep a value on the stack until the caller returns, and write its address to this word of a directory."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if signature.args[2] != types.none:
+            place = cgutils.alloca_once_value(builder, arguments[2])
+            number = builder.ptrtoint(place, _WORD)
+            directory = builder.inttoptr(builder.extract_value(arguments[0], 0), _WORD.as_pointer())
+            builder.store(number, builder.gep(directory, [arguments[1]]))
+        return context.get_dummy_value()
+
+    return types.void(world, types.intp, value), generate
+
+
 def _declare_alias(result: str, arguments: Any, aliases: Any, aliases_of_arguments: Any) -> None:
     """Declare that a write to a slice is a write to the array, so that Numba does not remove it as dead code."""
     ir_utils._add_alias(result, arguments[0].name, aliases, aliases_of_arguments)
 
 
 allocate_on_stack: Any = intrinsic(_allocate_on_stack)
+keep: Any = intrinsic(_keep)
 prefetch: Any = intrinsic(_prefetch)
 slice_unchecked: Any = intrinsic(_slice_unchecked)
 ir_utils.alias_func_extensions[_slice_unchecked.__name__, __name__] = _declare_alias
