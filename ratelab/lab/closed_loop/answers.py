@@ -100,7 +100,8 @@ def settle(world: World, row: int, result: int, now: int) -> None:
             gates.deposit(state, behavior)
         end_request(world, row, at.SUCCESS, now)
     elif request[at.FIRST_TRY] == at.NONE:
-        request[at.HEDGE_ORDER] = at.NONE
+        if behavior[at.HEDGE_AFTER] != at.NONE:
+            request[at.HEDGE_ORDER] = at.NONE
         if not retry(world, row, result, now):
             end_request(world, row, at.GAVE_UP, now)
 
@@ -130,13 +131,13 @@ def end_request(world: World, row: int, result: int, now: int) -> None:
     request = world.requests[row]
     client = request[at.REQUEST_CLIENT]
     number = request[at.REQUEST_NUMBER]
-    world.request_ended[number] = now + 1
-    world.request_results[number] = result
-    request[at.HEDGE_ORDER] = at.NONE
-    while request[at.FIRST_TRY] != at.NONE:
-        leave(world, request[at.FIRST_TRY], at.ABANDONED, now)
+    world.request_ended[number] = now + 1 if result == at.SUCCESS else -now - 1
     state = world.clients[client]
     behavior = world.behaviors[state[at.BEHAVIOR]]
+    if behavior[at.HEDGE_AFTER] != at.NONE:
+        request[at.HEDGE_ORDER] = at.NONE
+    while request[at.FIRST_TRY] != at.NONE:
+        leave(world, request[at.FIRST_TRY], at.ABANDONED, now)
     if not behavior[at.IS_SERIAL]:
         request[at.FIRST_TRY] = world.totals[at.FREE_REQUESTS]
         world.totals[at.FREE_REQUESTS] = row

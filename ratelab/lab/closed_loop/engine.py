@@ -29,7 +29,6 @@ ROW_COLUMNS = {
 
 REQUEST_COLUMNS = {
     "request_clients": "i", "request_costs": "q", "request_started": "q", "request_ended": "q", "request_tries": "i",
-    "request_results": "b",
 }  # fmt: skip
 """Columns of the requests."""
 

@@ -132,9 +132,13 @@ def begin_request(world: World, row: int, client: int, cost: int, now: int) -> N
     request[at.REQUEST_COST] = cost
     request[at.REQUEST_NUMBER] = number
     request[at.START_TIME] = now
-    request[at.TRIES] = request[at.RETRIES] = request[at.HEDGES] = 0
-    request[at.PREVIOUS_WAIT] = behavior[at.BASE]
-    request[at.HEDGE_ORDER] = request[at.FIRST_TRY] = at.NONE
+    request[at.TRIES] = request[at.RETRIES] = 0
+    request[at.FIRST_TRY] = at.NONE
+    if behavior[at.RETRY_POLICY] == at.DECORRELATED:
+        request[at.PREVIOUS_WAIT] = behavior[at.BASE]
+    if behavior[at.HEDGE_AFTER] != at.NONE:
+        request[at.HEDGES] = 0
+        request[at.HEDGE_ORDER] = at.NONE
     state[at.STARTED] += 1
     if behavior[at.RATIO] and not behavior[at.PAID_BY_SUCCESS]:
         gates.deposit(state, behavior)
@@ -157,11 +161,15 @@ def send(world: World, row: int, waiting: int, now: int) -> int:
     if behavior[at.AIMD_RATE] and waiting == at.NONE:
         turn = gates.take_turn(state, now)
         if turn > now:
+            world.request_tries[request[at.REQUEST_NUMBER]] = request[at.TRIES] - 1
             schedule(world, turn, at.TURN_DUE, add_try(world, row))
             return at.PENDING
     request[at.TRIES] += 1
-    request[at.ASKED] = request[at.PROBES] = 0
-    world.request_tries[request[at.REQUEST_NUMBER]] = request[at.TRIES]
+    request[at.ASKED] = 0
+    if behavior[at.LEARNS]:
+        request[at.PROBES] = 0
+    if request[at.TRIES] > 1 or behavior[at.AIMD_RATE]:
+        world.request_tries[request[at.REQUEST_NUMBER]] = request[at.TRIES] - 1
     result = at.PENDING
     place = number = at.NONE
     delay = 0
@@ -191,7 +199,8 @@ def send(world: World, row: int, waiting: int, now: int) -> int:
     entry[at.ROW] = place
     entry[at.SENT_TIME] = now
     entry[at.TRY_ID] = number
-    entry[at.IS_PROBE] = request[at.PROBES]
+    if behavior[at.LEARNS]:
+        entry[at.IS_PROBE] = request[at.PROBES]
     if behavior[at.TIMEOUT] != at.NONE:
         watch(world, sent, now + behavior[at.TIMEOUT])
     if behavior[at.HEDGE_AFTER] != at.NONE and request[at.HEDGES] < behavior[at.MAX_HEDGES]:

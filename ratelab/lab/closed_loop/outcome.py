@@ -324,13 +324,13 @@ def _read_tries(engine: Engine) -> Tries:
 
 
 def _read_requests(engine: Engine) -> Requests:
-    ended, results = engine.column("request_ended"), engine.column("request_results")
+    ended = engine.column("request_ended")
     return Requests(
         clients=engine.column("request_clients").astype(np.int64),
         started=engine.column("request_started"),
-        ended=ended - 1,
-        tries=engine.column("request_tries"),
-        results=np.where(ended > 0, results, np.int8(PENDING)),
+        ended=np.abs(ended) - 1,
+        tries=engine.column("request_tries") + np.int32(1),
+        results=np.array([PENDING, SUCCESS, GAVE_UP], np.int8)[np.sign(ended)],
     )
 
 

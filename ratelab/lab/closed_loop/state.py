@@ -45,11 +45,12 @@ CLIENT_FIELDS = (
 # --- rows of `requests`: the requests in progress; serial clients have the row of their own number
 
 REQUEST_FIELDS = (
-    REQUEST_CLIENT, REQUEST_COST, REQUEST_NUMBER, START_TIME, TRIES, RETRIES, PREVIOUS_WAIT, HEDGES, HEDGE_ORDER,
-    FIRST_TRY, ASKED, PROBES,
+    REQUEST_CLIENT, REQUEST_COST, REQUEST_NUMBER, START_TIME, TRIES, RETRIES, FIRST_TRY, ASKED,
+    PROBES, PREVIOUS_WAIT, HEDGES, HEDGE_ORDER,
 ) = range(12)  # fmt: skip
 """Fields of a request. `REQUEST_NUMBER` is its place in the columns; `FIRST_TRY` the first of its unanswered tries.
-`ASKED` is the wait that its last denial asks for, or 0; `PROBES` whether its last try was a probe."""
+`ASKED` is the wait that its last denial asks for, or 0; `PROBES` whether its last try was a probe. The fields from
+there on are of requests alone whose clients learn from results, have decorrelated jitter, or hedge."""
 
 # --- rows of `tries`: the tries in progress, until both the client and the server have finished with them
 
@@ -113,8 +114,8 @@ class World:
 
     The columns of tries begin with `row_`, those of requests with `request_`. Most values are never written, and memory
     that is never written takes no space: times in `row_sent`, `row_ended`, `row_served` and `request_ended` are one
-    later, and costs one less. Where 0 stands for a time, a try was sent when it arrived, and it ended then, and was
-    served, if it has a result; a request is pending.
+    later, the latter negative if the client gave up, and costs and tries of a request one less. Where 0 stands for a
+    time, a try was sent when it arrived, and it ended then, and was served, if it has a result; a request is pending.
     """
 
     totals: Any
@@ -153,6 +154,5 @@ class World:
     request_started: Any
     request_ended: Any
     request_tries: Any
-    request_results: Any
     buckets: Any = ()
     blocks: Any = ()

@@ -73,7 +73,7 @@ MEMORY_KINDS: dict[str, tuple[str, int]] = {
 }  # fmt: skip
 """The type of each field of a world, and the number of integers in its rows, 0 for a column."""
 
-SCALARS = {"duration": numba.int64, "origin": numba.int64, "error_chance": numba.float64}
+SCALARS: dict[str, Any] = {"duration": numba.int64, "origin": numba.int64, "error_chance": numba.float64}
 """The fields that are in the directory; of all others but the limiter, it has the address and the length."""
 
 MEMORY = {name: kind for name, kind in MEMORY_KINDS.items() if name not in (*SCALARS, "limiter")}
@@ -100,8 +100,8 @@ class CompiledEngine:
             fields[name] = _align(np.array(fields.get(name, ()), kind), width)
         self.world = World(**fields)
         self._directory = np.zeros(LIMITER_WORD + 1, np.int64)
-        for place, (name, kind) in enumerate(SCALARS.items(), 2 * len(MEMORY)):
-            self._directory[place : place + 1].view(kind.name)[:] = fields[name]
+        for place, (name, scalar) in enumerate(SCALARS.items(), 2 * len(MEMORY)):
+            self._directory[place : place + 1].view(scalar.name)[:] = fields[name]
         limiter_kind = numba.typeof(self.world.limiter)  # type: ignore[no-untyped-call]
         self._passed = _find_world_class(limiter_kind)(self._directory.ctypes.data)
         try:

@@ -191,8 +191,8 @@ def _view_memory(
     position: int,
     context: Any,
     builder: Any,
-    kind: Any,
-    value: Any,  # noqa: ARG001
+    kind: Any,  # noqa: ARG001
+    value: Any,
 ) -> Any:
     address, length = (_load_word(builder, value, position + part) for part in range(2))
     view = context.make_array(array)(context, builder)
