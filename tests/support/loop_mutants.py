@@ -41,7 +41,7 @@ LOOPS = {
         service, "write", "entry[at.VERSION] != world.totals[at.ROW_VERSION]", "False"
     ),
     "all clients draw the same latencies": mutate(
-        service, "draw_latency", "client * STREAMS + NETWORK", "NETWORK"
+        service, "draw_latency", "world.streams[client]", "world.streams[0]"
     ),
     "a breaker stays open": mutate(
         gates, "find_breaker_state", "now < client[at.OPEN_UNTIL] or client[at.PROBING]", "True"

@@ -8,7 +8,7 @@ from ratelab.lab.closed_loop import gates
 from ratelab.lab.closed_loop import state as at
 from ratelab.lab.closed_loop.schedule import schedule, schedule_expiry
 from ratelab.lab.closed_loop.state import World
-from ratelab.lab.closed_loop.streams import RETRY, STREAMS, THINK, draw_delay, draw_part
+from ratelab.lab.closed_loop.streams import RETRY, THINK, draw_delay, draw_part
 from ratelab.limiter import NEVER
 from ratelab.quota import NS_PER_S
 
@@ -145,13 +145,13 @@ def end_request(world: World, row: int, result: int, now: int) -> None:
     if state[at.STARTED] >= behavior[at.MAX_REQUESTS]:
         return
     spike = world.changes[world.totals[at.CHANGE]][at.SPIKE]
-    start, stream = now, client * STREAMS + THINK
+    start, streams = now, world.streams[client]
     if behavior[at.THINK_DELAY] != at.NONE:
         delay = world.delays[behavior[at.THINK_DELAY]]
-        start += draw_delay(delay, world.chances, world.values, world.streams, stream) // spike
+        start += draw_delay(delay, world.chances, world.values, streams, THINK) // spike
     if behavior[at.PACE_DELAY] != at.NONE:
         delay = world.delays[behavior[at.PACE_DELAY]]
-        pace = draw_delay(delay, world.chances, world.values, world.streams, stream) // spike
+        pace = draw_delay(delay, world.chances, world.values, streams, THINK) // spike
         start = max(start, request[at.START_TIME] + pace)
     schedule(world, start, at.START_DUE, client)
 
@@ -173,33 +173,33 @@ def read_wait(behavior: Any, retry_after: int, reset_after: int) -> int:
 
 def find_wait(world: World, client: int, request: Any, behavior: Any) -> int:
     """Return the wait before the next retry of a request."""
-    streams, stream = world.streams, client * STREAMS + RETRY
+    streams = world.streams[client]
     policy, jitter = behavior[at.RETRY_POLICY], behavior[at.JITTER]
     base: int = behavior[at.BASE]
     asked: int = request[at.ASKED]
     wait: int
     if policy == at.RETRY_AFTER and asked:
-        return add_jitter(jitter, asked, streams, stream)
+        return add_jitter(jitter, asked, streams)
     if policy == at.IMMEDIATE:
         wait = base
     elif policy == at.DECORRELATED:
-        wait = min(behavior[at.CAP], base + draw_part(max(3 * request[at.PREVIOUS_WAIT] - base, 0), streams, stream))
+        wait = min(behavior[at.CAP], base + draw_part(max(3 * request[at.PREVIOUS_WAIT] - base, 0), streams, RETRY))
         request[at.PREVIOUS_WAIT] = wait
     else:
         wait = base
         if policy != at.FIXED:
             wait = world.backoffs[min(behavior[at.BACKOFFS] + request[at.RETRIES], behavior[at.BACKOFFS_END] - 1)]
         if policy == at.FULL_JITTER or (policy != at.EQUAL_JITTER and jitter == at.ADD_FULL):
-            wait = draw_part(wait, streams, stream)
+            wait = draw_part(wait, streams, RETRY)
         elif policy == at.EQUAL_JITTER or jitter == at.ADD_HALF:
-            wait = wait // 2 + draw_part(wait - wait // 2, streams, stream)
+            wait = wait // 2 + draw_part(wait - wait // 2, streams, RETRY)
     if behavior[at.HONORS] != at.NO_HONOR and asked > wait:
-        return add_jitter(jitter, asked, streams, stream)
+        return add_jitter(jitter, asked, streams)
     return wait
 
 
-def add_jitter(jitter: int, wait: int, streams: Any, stream: int) -> int:
+def add_jitter(jitter: int, wait: int, streams: Any) -> int:
     """Lengthen a wait that a denial asked for by a random part of it."""
     if jitter == at.NO_JITTER:
         return wait
-    return wait + draw_part(wait if jitter == at.ADD_FULL else wait // 2, streams, stream)
+    return wait + draw_part(wait if jitter == at.ADD_FULL else wait // 2, streams, RETRY)

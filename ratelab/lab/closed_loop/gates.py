@@ -7,7 +7,7 @@ from typing import Any
 from ratelab.lab.closed_loop import state as at
 from ratelab.lab.closed_loop import windows
 from ratelab.lab.closed_loop.state import World
-from ratelab.lab.closed_loop.streams import STREAMS, THROTTLE, draw_uniform
+from ratelab.lab.closed_loop.streams import THROTTLE, draw_uniform
 from ratelab.quota import NS_PER_S
 
 MILLION = 1_000_000
@@ -37,7 +37,7 @@ def throttles(world: World, client: int, now: int) -> bool:
     excess = MILLION * tries - behavior[at.THROTTLE_K] * accepts
     if excess <= 0:
         return False
-    return draw_uniform(world.streams, client * STREAMS + THROTTLE) <= float(excess) / float(MILLION * (tries + 1))
+    return draw_uniform(world.streams[client], THROTTLE) <= float(excess) / float(MILLION * (tries + 1))
 
 
 # --- the circuit breaker

@@ -15,7 +15,7 @@ from ratelab.lab.closed_loop import state as at
 from ratelab.lab.closed_loop.answers import expire, free_try, leave, read_wait, receive, settle, watch
 from ratelab.lab.closed_loop.schedule import first_event, first_time, remove_first, schedule
 from ratelab.lab.closed_loop.state import World
-from ratelab.lab.closed_loop.streams import COST, STREAMS, draw_delay
+from ratelab.lab.closed_loop.streams import COST, draw_delay
 
 FINISHED, PAUSED, RESTARTED = range(3)
 """Why `run` returns: no event is left before the end, it processed as many as asked, or the limiter restarts."""
@@ -101,9 +101,8 @@ def run(world: World, events: int) -> int:
 def begin_serial(world: World, client: int, now: int) -> None:
     """Begin the next request of a serial client; its first try is to be sent."""
     behavior = world.behaviors[world.clients[client][at.BEHAVIOR]]
-    cost = draw_delay(
-        world.delays[behavior[at.COST_DELAY]], world.chances, world.values, world.streams, client * STREAMS + COST
-    )
+    delay = world.delays[behavior[at.COST_DELAY]]
+    cost = draw_delay(delay, world.chances, world.values, world.streams[client], COST)
     begin_request(world, client, client, cost, now)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from ratelab.lab.closed_loop import state as at
 from ratelab.lab.closed_loop.schedule import schedule
 from ratelab.lab.closed_loop.state import World
-from ratelab.lab.closed_loop.streams import ERROR, NETWORK, SERVICE, STREAMS, draw_delay, draw_uniform
+from ratelab.lab.closed_loop.streams import ERROR, NETWORK, SERVICE, draw_delay, draw_uniform
 
 
 def reach(world: World, row: int, now: int) -> None:
@@ -57,7 +57,7 @@ def draw_latency(world: World, client: int, behavior: Any) -> int:
     if behavior[at.LATENCY] == at.NONE:
         return 0
     delay = world.delays[behavior[at.LATENCY]]
-    return draw_delay(delay, world.chances, world.values, world.streams, client * STREAMS + NETWORK)
+    return draw_delay(delay, world.chances, world.values, world.streams[client], NETWORK)
 
 
 # --- service
@@ -68,8 +68,8 @@ def begin_service(world: World, row: int, now: int) -> None:
     totals, server = world.totals, world.server
     totals[at.IN_SERVICE] += 1
     delay = world.delays[server[at.SERVICE_DELAY]]
-    stream = world.tries[row][at.TRY_CLIENT] * STREAMS + SERVICE
-    time = draw_delay(delay, world.chances, world.values, world.streams, stream)
+    streams = world.streams[world.tries[row][at.TRY_CLIENT]]
+    time = draw_delay(delay, world.chances, world.values, streams, SERVICE)
     time += server[at.SLOWDOWN] * totals[at.IN_SERVICE]
     schedule(world, now + time * world.changes[totals[at.CHANGE]][at.SLOWNESS], at.SERVED, row)
 
@@ -80,7 +80,7 @@ def finish(world: World, row: int, now: int) -> None:
     world.totals[at.IN_SERVICE] -= 1
     fails = False
     if world.error_chance > 0.0:
-        fails = draw_uniform(world.streams, entry[at.TRY_CLIENT] * STREAMS + ERROR) <= world.error_chance
+        fails = draw_uniform(world.streams[entry[at.TRY_CLIENT]], ERROR) <= world.error_chance
     world.row_served[entry[at.ROW]] = now + 1
     if not fails and not entry[at.IS_AWAITED]:
         world.row_wasted[entry[at.ROW]] = 1

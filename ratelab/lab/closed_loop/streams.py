@@ -1,8 +1,9 @@
 """Counter-based random streams: the n-th draw of a stream depends on its key and on n alone.
 
-A stream is one 64-bit integer in a column, which each draw moves on. The generator is SplitMix64 (Steele, Lea
-and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014). Floats are the same bits on every machine, in
-plain Python and compiled, because only `+ - * /`, `frexp` and the square root are used, as in `scenarios.arrivals`.
+A stream is one 64-bit integer in the row of a client, which each draw moves on. The generator is SplitMix64 (Steele,
+Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014). Floats are the same bits on every
+machine, in plain Python and compiled, because only `+ - * /`, `frexp` and the square root are used, as in
+`scenarios.arrivals`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from ratelab.lab.spill import Integers
 
 PURPOSES = THINK, RETRY, NETWORK, SERVICE, ERROR, THROTTLE, START, COST = range(8)
-"""The streams of a client, one after the other in the column of all streams."""
+"""The streams of a client, in its row of streams."""
 
 STREAMS = len(PURPOSES)
 """Streams of a client."""

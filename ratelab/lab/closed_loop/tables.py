@@ -93,7 +93,7 @@ def create_world_fields(population: Population) -> dict[str, Any]:
         "values": delays.values,
         "backoffs": backoffs or [0],
         "changes": list_changes(population.faults),
-        "streams": columns,
+        "streams": columns.reshape(-1, streams.STREAMS),
         "heap": heap,
         "error_chance": 0.0 if server is None else float(server.errors),
         "duration": population.duration,

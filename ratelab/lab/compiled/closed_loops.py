@@ -29,10 +29,11 @@ from ratelab.lab.compiled import check_bound, specialize
 from ratelab.lab.compiled.event_heap import (
     BLOCK_WIDTH,
     BUCKET_WIDTH,
-    CLIENT_WIDTH,
+    CLIENT_PLACE,
     EVENTS_PER_BLOCK,
     HEAP_BEGIN,
-    REQUEST_WIDTH,
+    REQUEST_PLACE,
+    ROW_WIDTH,
     TRY_WIDTH,
     create_buckets,
     fill_blocks,
@@ -64,9 +65,9 @@ MEMORY_KINDS: dict[str, tuple[str, int]] = {
     **dict.fromkeys((field.name for field in dataclasses.fields(World)), ("int64", 0)),
     **{name: ({"q": "int64", "i": "int32", "b": "int8"}[kind], 0)
        for name, kind in (ROW_COLUMNS | REQUEST_COLUMNS).items()},
-    "streams": ("uint64", 0), "chances": ("float64", 0),
-    "behaviors": ("int64", len(state.BEHAVIOR_FIELDS)), "clients": ("int64", CLIENT_WIDTH),
-    "requests": ("int64", REQUEST_WIDTH), "tries": ("int64", TRY_WIDTH),
+    "chances": ("float64", 0), "behaviors": ("int64", len(state.BEHAVIOR_FIELDS)),
+    "streams": ("uint64", ROW_WIDTH), "requests": ("int64", ROW_WIDTH), "clients": ("int64", ROW_WIDTH),
+    "tries": ("int64", TRY_WIDTH),
     "delays": ("int64", len(streams.DELAY_FIELDS)), "windows": ("int64", windows.WINDOW_WIDTH),
     "changes": ("int64", len(state.CHANGE_FIELDS)),
     "buckets": ("int64", BUCKET_WIDTH), "blocks": ("int64", BLOCK_WIDTH),
@@ -77,6 +78,9 @@ SCALARS: dict[str, Any] = {"duration": numba.int64, "origin": numba.int64, "erro
 """The fields that are in the directory; of all others but the limiter, it has the address and the length."""
 
 MEMORY = {name: kind for name, kind in MEMORY_KINDS.items() if name not in (*SCALARS, "limiter")}
+
+SHARED = ("streams", "requests", "clients")
+"""The fields that are parts of the same rows."""
 
 LIMITER_KINDS: dict[type, Any] = {}
 """The type of the limiter by the class of worlds."""
@@ -97,8 +101,14 @@ class CompiledEngine:
         self._limiter = None if policy is None else CompiledLimiter(policy.algorithm, population)
         fields["limiter"] = self._limiter and self._limiter.arrays
         for name, (kind, width) in MEMORY.items():
-            fields[name] = _align(np.array(fields.get(name, ()), kind), width)
-        self.world = World(**fields)
+            if name not in SHARED:
+                fields[name] = _align(np.array(fields.get(name, ()), kind), width)
+        streams, clients = fields["streams"], fields["clients"]
+        self._clients = len(clients)
+        self._rows = _allocate((self._clients, ROW_WIDTH), np.int64)
+        self.world = World(**fields, requests=self._rows)
+        self._share_rows()
+        self.world.streams[:], self.world.clients[:] = streams, clients
         self._directory = np.zeros(LIMITER_WORD + 1, np.int64)
         for place, (name, scalar) in enumerate(SCALARS.items(), 2 * len(MEMORY)):
             self._directory[place : place + 1].view(scalar.name)[:] = fields[name]
@@ -127,9 +137,13 @@ class CompiledEngine:
     def _grow(self, events: int) -> None:
         """Make room for what this many events may add."""
         world, totals = self.world, self.world.totals
-        for name, used in (("tries", state.USED_TRIES), ("requests", state.USED_REQUESTS)):
+        for used in (state.USED_TRIES, state.USED_REQUESTS):
             check_rows(int(totals[used]))
-            setattr(world, name, _extend(getattr(world, name), int(totals[used]) + events, NONE))
+        world.tries = _extend(world.tries, int(totals[state.USED_TRIES]) + events, NONE)
+        size = int(totals[state.USED_REQUESTS]) + events
+        if size > len(self._rows):
+            self._rows = _copy(self._rows, len(self._rows), 2 * size)
+            self._share_rows()
         for columns, field in ((ROW_COLUMNS, state.TRY_ROWS), (REQUEST_COLUMNS, state.REQUEST_ROWS)):
             used = int(totals[field])
             if len(getattr(world, next(iter(columns)))) < used + events:
@@ -145,6 +159,13 @@ class CompiledEngine:
         room = blocks + len(world.buckets) + pushes // EVENTS_PER_BLOCK + 2
         if room > len(world.blocks):
             world.blocks = _copy(world.blocks, blocks, room + room // 2)
+
+    def _share_rows(self) -> None:
+        """Let streams, requests and clients be parts of the same rows."""
+        rows, own = self._rows, self._rows[: self._clients]
+        self.world.streams = own[:, :REQUEST_PLACE].view(np.uint64)
+        self.world.requests = rows[:, REQUEST_PLACE:CLIENT_PLACE]
+        self.world.clients = own[:, CLIENT_PLACE : CLIENT_PLACE + len(state.CLIENT_FIELDS)]
 
     def _estimate_rows(self, used: int, events: int) -> int:
         """Return how many rows a column needs to the end if the run goes on as so far, or a limit.

@@ -23,9 +23,17 @@ from ratelab.lab.compiled.loops import find_begin
 HEAP_BEGIN = 3
 """Place of the first event in the heap, so that four siblings lie in one line of the cache."""
 
-CLIENT_WIDTH, REQUEST_WIDTH, TRY_WIDTH = (
-    -(-len(fields) // LINE_INTEGERS) * LINE_INTEGERS
-    for fields in (state.CLIENT_FIELDS, state.REQUEST_FIELDS, state.TRY_FIELDS)
+REQUEST_PLACE = streams.STREAMS
+CLIENT_PLACE = REQUEST_PLACE + len(state.REQUEST_FIELDS)
+"""Where the fields of a request and of a client begin in a row of the memory that both share with the streams.
+
+Those that most events need lie in three lines of the cache, one after the other, since serial clients have the requests
+of their own number.
+"""
+
+ROW_WIDTH, TRY_WIDTH = (
+    -(-width // LINE_INTEGERS) * LINE_INTEGERS
+    for width in (CLIENT_PLACE + len(state.CLIENT_FIELDS), len(state.TRY_FIELDS))
 )
 """Integers in the rows of the tables that are accessed at random, which are whole lines of the cache."""
 
@@ -236,11 +244,9 @@ def fetch_rows(world: Any, event: Any) -> None:
     """Fetch the rows that an event will access into the cache."""
     kind, row = event >> state.KIND_SHIFT & state.KIND_MASK, event & state.ROW_MASK
     if kind == state.RETRY_DUE or kind == state.START_DUE:
-        prefetch(world.requests, REQUEST_WIDTH * row)
-        prefetch(world.requests, REQUEST_WIDTH * row + LINE_INTEGERS)
-        if row < len(world.clients):
-            prefetch(world.clients, CLIENT_WIDTH * row)
-            prefetch(world.streams, streams.STREAMS * row)
+        prefetch(world.streams, ROW_WIDTH * row)
+        prefetch(world.streams, ROW_WIDTH * row + LINE_INTEGERS)
+        prefetch(world.streams, ROW_WIDTH * row + 2 * LINE_INTEGERS)
     else:
         for line in range(TRY_WIDTH * row, TRY_WIDTH * (row + 1), LINE_INTEGERS):
             prefetch(world.tries, line)
@@ -256,10 +262,10 @@ def fetch_further(world: Any, event: Any) -> None:
     else:
         entry = world.tries[row]
         client, owner = entry[state.TRY_CLIENT], entry[state.OWNER]
-        prefetch(world.clients, CLIENT_WIDTH * client)
-        prefetch(world.streams, streams.STREAMS * client)
-        prefetch(world.requests, REQUEST_WIDTH * owner)
-        prefetch(world.requests, REQUEST_WIDTH * owner + LINE_INTEGERS)
+        prefetch(world.streams, ROW_WIDTH * client)
+        prefetch(world.clients, ROW_WIDTH * client)
+        prefetch(world.requests, ROW_WIDTH * owner)
+        prefetch(world.requests, ROW_WIDTH * owner + LINE_INTEGERS)
 
 
 def fetch_state(limiter: Any, key: int) -> None:
