@@ -164,7 +164,8 @@ class Exchange:
                 return [(info.path, int(info.size or 0)) for info in system.get_file_info(selector)]
         except OSError as error:
             raise ExchangeError(
-                f"cannot list the exchange {self.folder} ({format_reason(error)}): name another with --exchange"
+                f"cannot list the exchange {self.folder} ({format_reason(error)}): "
+                "run the command again, or name another with --exchange"
             ) from None
 
     def remove(self) -> None:
@@ -172,7 +173,7 @@ class Exchange:
         with suppress(OSError), translate_errors():
             system, path = self._locate_run(self.run)
             system.delete_file(path)
-        with suppress(OSError), translate_errors():
+        with suppress(OSError, ResourceError), translate_errors():
             system, folder = locate(self.folder)
             if not any(_is_active(system, path) for path, _ in self._list()):
                 system.delete_dir(folder)

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TypeAlias
 from pyarrow import ArrowException, PythonFile
 from pyarrow import fs as arrow_fs
 
-from ratelab.errors import InputError, install_hint
+from ratelab.errors import InputError, ResourceError, format_reason, install_hint
 
 FileSystem: TypeAlias = Any
 """A file system of pyarrow, which has no type annotations."""
@@ -31,7 +31,9 @@ def locate(path: str) -> tuple[FileSystem, str]:
     if scheme in ("http", "https"):
         return _create_http(scheme), path
     root, _, name = rest.partition("/")
-    system, base = _create_system(scheme, root)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    system, base = _create_system(scheme, root, endpoint, region)
     return system, f"{base.rstrip('/')}/{name}"
 
 
@@ -41,13 +43,10 @@ def make_absolute(path: str) -> str:
 
 
 @lru_cache(maxsize=16)
-def _create_system(scheme: str, root: str) -> tuple[FileSystem, str]:
-    """Create the file system of a bucket or container; credentials and endpoints are those of the environment."""
-    if scheme == "s3":
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        if endpoint or region:
-            return arrow_fs.S3FileSystem(endpoint_override=endpoint, region=region), root
+def _create_system(scheme: str, root: str, endpoint: str | None, region: str | None) -> tuple[FileSystem, str]:
+    """Create the file system of a bucket or container; credentials are those of the environment."""
+    if scheme == "s3" and (endpoint or region):
+        return arrow_fs.S3FileSystem(endpoint_override=endpoint, region=region), root
     system, base = arrow_fs.FileSystem.from_uri(f"{scheme}://{root}")
     return system, base
 
@@ -62,18 +61,20 @@ def _create_http(scheme: str) -> FileSystem:
 
 
 def open_file(path: str) -> BinaryIO:
-    """Open a remote file to read; raise `OSError` if that fails."""
-    system, name = locate(path)
-    with translate_errors():
-        source = system.open_input_file(name)
-    return _RemoteFile(source)  # type: ignore[return-value]
+    """Open a remote file to read.
+
+    Raises `FileNotFoundError`; this and reading raise `ResourceError` if the store does not answer or denies access.
+    """
+    with _report_failures(path):
+        system, name = locate(path)
+        return _RemoteFile(path, system.open_input_file(name))  # type: ignore[return-value]
 
 
 class _RemoteFile:
-    """A remote file whose errors are those of local files."""
+    """A remote file whose errors state the remedy."""
 
-    def __init__(self, source: Any) -> None:
-        self._source = source
+    def __init__(self, path: str, source: Any) -> None:
+        self._path, self._source = path, source
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
@@ -84,30 +85,43 @@ class _RemoteFile:
     def __exit__(self, *_error: object) -> None:
         self._source.close()
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int | None = None) -> bytes:
         """Read at most `size` bytes."""
-        with translate_errors():
+        with _report_failures(self._path):
             data: bytes = self._source.read(size)
         return data
 
 
 def open_for_arrow(path: str) -> PythonFile:
-    """Open a remote file for readers of pyarrow."""
-    system, name = locate(path)
-    return system.open_input_file(name)
+    """Open a remote file for readers of pyarrow, as `open_file` does."""
+    return PythonFile(open_file(path), mode="r")
 
 
 def get_status(path: str) -> tuple[int, int]:
     """Return the bytes of a file and the nanoseconds since 1970 when it was changed, 0 if unknown.
 
-    Raises `OSError`, or `FileNotFoundError` if it does not exist.
+    Raises `FileNotFoundError`, and `ResourceError` as `open_file` does.
     """
-    system, name = locate(path)
-    with translate_errors():
+    with _report_failures(path):
+        system, name = locate(path)
         (info,) = system.get_file_info([name])
-    if info.type == arrow_fs.FileType.NotFound:
-        raise FileNotFoundError(2, "No such file or directory")
+        if info.type == arrow_fs.FileType.NotFound:
+            raise FileNotFoundError
     return int(info.size or 0), int(info.mtime_ns or 0)
+
+
+@contextmanager
+def _report_failures(path: str) -> Iterator[None]:
+    """Raise `ResourceError` unless a remote file does not exist: of several logs, none may be left out then."""
+    try:
+        with translate_errors():
+            yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ResourceError(
+            f"{path} cannot be read ({format_reason(error)}): check address and credentials, then run the command again"
+        ) from None
 
 
 @contextmanager
@@ -121,12 +135,16 @@ def translate_errors() -> Iterator[None]:
         if error.errno is not None:
             raise OSError(error.errno, os.strerror(error.errno)) from None
         raise OSError(None, _shorten(error)) from None
-    except ArrowException as error:
+    except Exception as error:
+        if not isinstance(error, ArrowException) and not type(error).__module__.startswith("aiohttp."):
+            raise
         raise OSError(None, _shorten(error)) from None
 
 
 def _shorten(error: BaseException) -> str:
-    return str(error).partition("\n")[0][:200]
+    """Return the reason of an error without the names that the message has elsewhere."""
+    text = str(error).partition("\n")[0].partition("; Details: ")[0]
+    return re.sub(r"^.*?(?=AWS Error )|: No response body\.$", "", text)[:200]
 
 
 def match_paths(pattern: str) -> list[str]:

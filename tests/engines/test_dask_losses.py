@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from contextlib import closing
@@ -55,6 +56,7 @@ def test_a_lost_scheduler_is_a_one_line_error_and_the_run_resumes(log: Path, tmp
         killing = KillingEngine(engine, stage, tmp_path / "killed", cluster.scheduler)
         with pytest.raises(EngineError, match="start it again, then run the same command to resume"):
             replay(killing, log, tmp_path)
+    assert not logging.getLogger("distributed.client").isEnabledFor(logging.CRITICAL)  # which reports it as well
     finished = len([*(tmp_path / "exchange").glob("*/read-??????.arrow")])
     run = replay(inline := InlineEngine(), log, tmp_path)
     assert run.stages[0].resumed == finished == run.stages[0].tasks - inline.executed.count("read")

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import errno
 import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -12,20 +19,24 @@ import pytest
 from cli_runner import get_error
 from inline_engine import InlineEngine, write_random_log
 from invalid_traces import INVALID_TRACES, InvalidTrace
-from killing_task import KillingEngine
+from killing_task import ExitingTask, InterruptingEngine, KillingEngine
 
 from ratelab.algorithms import build_policy
 from ratelab.algorithms.gcra import Gcra
 from ratelab.errors import InputError
+from ratelab.lab import comparison
 from ratelab.lab.cluster import results
 from ratelab.lab.cluster.run import DistributedRun, describe_stages
+from ratelab.lab.engines import EngineError
 from ratelab.lab.engines.processes import ProcessEngine
 from ratelab.lab.exchange import Exchange, ExchangeError
 from ratelab.lab.metrics import DEFAULT_CLIENT_TIMEOUT
 from ratelab.lab.traces import Trace, TraceOptions, read_traces
 from ratelab.quota import Quota
+from ratelab.report.serialize import serialize_comparison
 
-pytest.importorskip("pyarrow")
+pa = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 POLICY = build_policy(Gcra, Quota.parse("1/s"))
 
@@ -113,14 +124,36 @@ def test_an_invalid_file_has_the_error_of_one_process(tmp_path: Path, invalid: I
     assert find_error(lambda: read(create_run(tmp_path, InlineEngine(), 2**20), path, options=options)) == expected
 
 
-def test_a_truncated_file_among_others_is_left_out_with_a_note(tmp_path: Path, log: Path) -> None:
-    truncated = tmp_path / "other.gz"
-    truncated.write_bytes(gzip.compress(log.read_bytes())[:-50])
-    expected = read_traces([str(truncated), str(log)])
-    trace = read(create_run(tmp_path, InlineEngine()), truncated, log)
+def compress_gzip(content: bytes) -> bytes:
+    return gzip.compress(content)
+
+
+def compress_zstd(content: bytes) -> bytes:
+    data: bytes = pa.Codec("zstd").compress(content, asbytes=True)
+    return data
+
+
+def write_parquet(content: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    rows = [json.loads(line) for line in content.splitlines() if b'"cost"' in line]
+    parquet.write_table(pa.Table.from_pylist(rows), sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+@pytest.mark.parametrize("store", [compress_gzip, compress_zstd, write_parquet])
+def test_a_truncated_file_among_others_is_left_out_with_a_note(
+    tmp_path: Path, log: Path, store: Callable[[bytes], bytes]
+) -> None:
+    paths = [tmp_path / name for name in ("whole", "truncated", "plain")]
+    whole = store(log.read_bytes())
+    for path, content in zip(paths, (whole, whole[:-50], log.read_bytes()), strict=True):
+        path.write_bytes(content)
+    expected = read_traces([*map(str, paths)])
+    trace = read(create_run(tmp_path, InlineEngine()), *paths)
     assert trace.notes == expected.notes
-    assert "truncated gzip data" in " ".join(trace.notes)
-    assert trace.lines == expected.lines
+    assert f"skipped {paths[1]}: " in " ".join(trace.notes)
+    assert (trace.lines, trace.traffic.times.tolist()) == (expected.lines, expected.traffic.times.tolist())
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path, log: Path) -> None:
@@ -157,11 +190,49 @@ def test_an_engine_that_cannot_be_used_is_a_one_line_error(log: Path, arguments:
         assert message in get_error("replay", log, "--rate", "1/s", *arguments)
 
 
+# --- local processes
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["read", "decide", "gaps"])
 def test_a_killed_process_is_replaced(tmp_path: Path, log: Path, stage: str) -> None:
-    engine = KillingEngine(ProcessEngine(2), stage, tmp_path / "killed")
-    files = create_run(tmp_path, engine).read([str(log)], TraceOptions(), lambda _: None)
-    _, found = results.compare([POLICY], DEFAULT_CLIENT_TIMEOUT, files, lambda _: None)
+    with closing(ProcessEngine(2)) as processes:
+        engine = KillingEngine(processes, stage, tmp_path / "killed")
+        files = create_run(tmp_path, engine).read([str(log)], TraceOptions(), lambda _: None)
+        _, found = results.compare([POLICY], DEFAULT_CLIENT_TIMEOUT, files, lambda _: None)
     assert (tmp_path / "killed").exists()
-    assert found.results[0].offered == len(read_traces([str(log)]).traffic)
+    expected = comparison.compare([POLICY], read_traces([str(log)]).traffic)
+    assert serialize_comparison(found, {}) == serialize_comparison(expected, {})
+
+
+@pytest.mark.slow
+def test_processes_that_are_always_killed_are_an_error() -> None:
+    with closing(ProcessEngine(1)) as engine, pytest.raises(EngineError, match=r"were killed 4 times, .*: raise"):
+        next(engine.map(ExitingTask(), [1]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["read", "decide", "gaps"])
+def test_ctrl_c_ends_the_processes(tmp_path: Path, log: Path, stage: str) -> None:
+    with closing(ProcessEngine(2)) as processes:
+        run = create_run(tmp_path, InterruptingEngine(processes, stage, tmp_path))
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+            files = run.read([str(log)], TraceOptions(), lambda _: None)
+            results.compare([POLICY], DEFAULT_CLIENT_TIMEOUT, files, lambda _: None)
+    for child in active_children():
+        child.join(60)
+    assert active_children() == []
+
+
+@pytest.mark.slow
+def test_processes_end_with_a_client_that_is_killed() -> None:
+    script = "from killing_task import run_waiting_tasks; run_waiting_tasks()"
+    paths = os.pathsep.join(sys.path)
+    client = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths}
+    )
+    with client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"running\n"
+        client.kill()
+        assert client.communicate(timeout=60) == (b"", None)  # its processes, which can write there, have ended

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 from cli_runner import get_error, get_output, invoke
-from inline_engine import write_random_log
+from failing_http import FailingServer, run_failing_server
+from inline_engine import InlineEngine, write_random_log
 from valkey_servers import free_port
 
 fs = pytest.importorskip("pyarrow.fs")
@@ -64,6 +66,12 @@ def store(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return system
 
 
+def list_files(store: Any) -> list[str]:
+    """Return the files of the bucket of the exchange."""
+    found = store.get_file_info(fs.FileSelector("scratch", recursive=True))
+    return [info.path for info in found if info.type == fs.FileType.File]
+
+
 def load_json(output: str) -> dict[str, Any]:
     """Return a JSON object without the names of the files."""
     document: dict[str, Any] = json.loads(output)
@@ -79,8 +87,43 @@ def test_logs_and_exchange_in_a_bucket_have_the_results_of_local_files(store: An
     found = invoke("replay", "s3://logs/2026-11-*/*.jsonl", *arguments, *engine)
     assert found.exit_code == 0, found.output
     assert load_json(found.stdout) == expected
-    left = store.get_file_info(fs.FileSelector("scratch", recursive=True))
-    assert [info.path for info in left if info.type == fs.FileType.File] == []
+    assert list_files(store) == []
+
+
+class FailingEngine(InlineEngine):
+    """An engine during whose second task in a stage a store begins to fail."""
+
+    def __init__(self, server: FailingServer, stage: str, fault: str) -> None:
+        super().__init__()
+        self._server, self._stage, self._fault = server, stage, fault
+
+    def map(self, work: Any, items: Sequence[Any]) -> Generator[tuple[int, Any], None, None]:
+        for pair in super().map(work, items):
+            yield pair
+            self._server.fault = self._fault if self._stage == work.label else ""
+
+
+@pytest.mark.parametrize("fault", ["error", "reset"])
+@pytest.mark.parametrize("stage", ["read", "decide"])
+def test_a_failing_store_is_a_one_line_error_and_the_run_resumes(
+    port: int, store: Any, monkeypatch: pytest.MonkeyPatch, fault: str, stage: str
+) -> None:
+    command = ("replay", "s3://logs/*/*.jsonl", "--rate", "1/s", "--json")
+    options = ("--engine", "processes:2", "--partitions", "3", "--exchange", "s3://scratch/run")
+    expected = load_json(get_output(*command))
+    with run_failing_server(port) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
+        engines = [FailingEngine(server, stage, fault), InlineEngine()]
+        monkeypatch.setattr("ratelab.cli.engines.open_engine", lambda _: engines[0])
+        error = get_error(*command, *options)
+        server.fault = ""
+        monkeypatch.setattr("ratelab.cli.engines.open_engine", lambda _: engines[1])
+        found = invoke(*command, *options)
+    assert re.search(r"\(AWS Error \w+ .{5,90}\): check .* run the command again$", error)
+    assert load_json(found.stdout) == expected
+    assert [engine.executed.count(stage) for engine in engines] == [2, 2]
+    assert engines[1].executed.count("read") == (2 if stage == "read" else 0)
+    assert list_files(store) == []
 
 
 def test_remote_files_that_do_not_exist_are_one_line_errors(store: Any) -> None:
@@ -90,18 +133,36 @@ def test_remote_files_that_do_not_exist_are_one_line_errors(store: Any) -> None:
         assert "s3://logs/none.log: it cannot be opened" in error
 
 
-def test_logs_on_a_web_server_are_read(tmp_path: Path) -> None:
+@pytest.fixture
+def web_server(tmp_path: Path) -> Iterator[str]:
+    """Serve the files of `tmp_path`, but those named `failing` only in part."""
     pytest.importorskip("fsspec")
     pytest.importorskip("aiohttp")
-    write_random_log(tmp_path / "log.jsonl", 1, 200)
 
     class Handler(SimpleHTTPRequestHandler):
+        def copyfile(self, source: Any, target: Any) -> None:
+            target.write(source.read()[: 100 if "failing" in self.path else None])
+            self.close_connection = True
+
         def log_message(self, *_: object) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path))) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/log.jsonl"
-        found = load_json(get_output("replay", url, "--rate", "1/s", "--json"))
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def test_logs_on_a_web_server_are_read(tmp_path: Path, web_server: str) -> None:
+    write_random_log(tmp_path / "log.jsonl", 1, 200)
+    found = load_json(get_output("replay", f"{web_server}/log.jsonl", "--rate", "1/s", "--json"))
     assert found == load_json(get_output("replay", tmp_path / "log.jsonl", "--rate", "1/s", "--json"))
+
+
+@pytest.mark.parametrize("engine", [(), ("--engine", "processes:1")])
+def test_a_failing_web_server_leaves_out_no_log(tmp_path: Path, web_server: str, engine: tuple[str, ...]) -> None:
+    for name in ("log.jsonl", "failing.jsonl"):
+        write_random_log(tmp_path / name, 1, 20)
+    error = get_error("replay", tmp_path / "log.jsonl", f"{web_server}/failing.jsonl", "--rate", "1/s", *engine)
+    assert f"{web_server}/failing.jsonl cannot be read (" in error
+    assert error.endswith("check address and credentials, then run the command again\n")

@@ -91,6 +91,24 @@ class WaitingTask:
             threading.Event().wait()
 
 
+class ExitingTask:
+    """A task that always ends its process."""
+
+    def __call__(self, _item: Any) -> None:
+        os._exit(1)
+
+
+def run_waiting_tasks() -> None:
+    """Run tasks in processes; all but one of the tasks never end."""
+    from ratelab.lab.engines import open_engine
+
+    with closing(open_engine("processes:2")) as engine:
+        tasks = engine.map(WaitingTask(), range(3))
+        next(tasks)
+        print("running", flush=True)  # noqa: T201
+        next(tasks)
+
+
 def count_tasks(dask_scheduler: Any) -> int:
     """Return the number of tasks of a scheduler of Dask, on which this runs."""
     return len(dask_scheduler.tasks)

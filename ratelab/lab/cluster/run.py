@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import monotonic
@@ -112,11 +111,15 @@ class DistributedRun:
 
     def leave(self) -> str | None:
         """Leave finished tasks to the next run, and return their folder; without any, remove it."""
-        with suppress(ResourceError):
-            if self.exchange is not None and self.exchange.list_names():
-                return self.exchange.folder
-        self.remove()
-        return None
+        if self.exchange is None:
+            return None
+        try:
+            has_files = bool(self.exchange.list_names())
+        except ResourceError:
+            has_files = True
+        if not has_files:
+            self.exchange.remove()
+        return self.exchange.folder if has_files else None
 
 
 @dataclass(frozen=True, eq=False)

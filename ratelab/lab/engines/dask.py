@@ -36,7 +36,7 @@ class DaskEngine:
             raise EngineError(f"the engine dask:// needs Dask: {install_hint('dask')}")
         import distributed
 
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are reported in one line here
+        _silence_loggers()
         self._address = address
         try:
             self._client: Any = cast("Any", distributed).Client(
@@ -128,6 +128,13 @@ class DaskEngine:
         """Disconnect; running tasks are canceled."""
         with suppress(Exception):
             self._client.close(timeout=DISCONNECT_TIMEOUT_S)
+
+
+def _silence_loggers() -> None:
+    """Turn off the logs of Dask, each of which has a level of its own: errors are reported in one line here."""
+    for name in [*logging.root.manager.loggerDict]:
+        if name.partition(".")[0] == "distributed":
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True)
