@@ -14,6 +14,7 @@ from store_setups import run_cluster
 from valkey_servers import (
     AMPLE_DEADLINE,
     LARGE_BURST,
+    LONG,
     free_port,
     make_limiter,
     run_valkey,
@@ -153,7 +154,7 @@ def test_the_documented_permissions_are_enough_and_each_is_needed(algorithm: str
 
     grant(rights)
     try:
-        with ValkeyLimiter(url, algorithm, "5/h", deadline=AMPLE_DEADLINE) as limiter:
+        with ValkeyLimiter(url, algorithm, f"5/{LONG}", deadline=AMPLE_DEADLINE) as limiter:
             limiter.probe()
             assert [limiter.hit("alice").allowed for _ in range(7)] == [True] * 5 + [False] * 2
         for missing in rights:
@@ -278,7 +279,7 @@ CONTENTS = ["list", "hash", "stream", *TEXTS]
 @pytest.mark.parametrize("algorithm", SCRIPTED)
 def test_a_key_that_another_program_wrote_counts_as_new(algorithm: str, store: ValkeyServer) -> None:
     async def hit_all(key: str) -> None:
-        async with AsyncValkeyLimiter(store.url, algorithm, "1/h", 2, deadline=AMPLE_DEADLINE) as limiter:
+        async with AsyncValkeyLimiter(store.url, algorithm, f"1/{LONG}", 2, deadline=AMPLE_DEADLINE) as limiter:
             for content in CONTENTS:
                 send_command(store.url, "FLUSHALL")
                 write_anything(store.url, key, content)
@@ -291,7 +292,7 @@ def test_a_key_that_another_program_wrote_counts_as_new(algorithm: str, store: V
                 assert bad == [True, True] + [False] * 8, content
                 assert send_command(store.url, "PTTL", key) > 0, content
 
-    with ValkeyLimiter(store.url, algorithm, "1/h", 2) as limiter:
+    with ValkeyLimiter(store.url, algorithm, f"1/{LONG}", 2) as limiter:
         key = limiter._script.place("bad", 0)[0].decode()
     asyncio.run(hit_all(key))
 

@@ -14,7 +14,7 @@ import pytest
 from lua_scripts import CLOCK_KEY, Change, Model, only_on_valkey
 from test_store_promises import use_scripts_with
 from valkey import Valkey
-from valkey_servers import AMPLE_DEADLINE, count_calls, send_command
+from valkey_servers import AMPLE_DEADLINE, LONG, count_calls, send_command
 
 from ratelab import Decision, InputError, Policy
 from ratelab.algorithms.composite import combine, list_decisions
@@ -174,7 +174,10 @@ def test_each_policy_has_the_key_and_the_cost_that_a_mapping_names(store: Valkey
 
 
 def test_a_policy_that_is_not_asked_keeps_its_state(store: ValkeyServer) -> None:
-    policies = [Policy.create("fixed-window", "5/day", name="day"), Policy.create("gcra", "50000/s", 5, name="burst")]
+    policies = [
+        Policy.create("fixed-window", f"5/{LONG}", name="day"),
+        Policy.create("gcra", "50000/s", 5, name="burst"),
+    ]
     with ValkeyLimiter(store.url, policies, name="api", deadline=AMPLE_DEADLINE) as limiter:
         limiter.hit("alice", 3)
         for _ in range(20):

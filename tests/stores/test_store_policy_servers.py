@@ -10,7 +10,7 @@ from limited_apps import Handler
 from store_setups import run_cluster
 from test_store_policies import SECOND_AND_DAY, remaining
 from valkey import Valkey
-from valkey_servers import AMPLE_DEADLINE, count_calls, send_command
+from valkey_servers import AMPLE_DEADLINE, LONG, count_calls, send_command
 
 from ratelab import InputError, Policy
 from ratelab.errors import ConfigurationWarning
@@ -33,7 +33,7 @@ def test_a_probe_writes_and_charges_no_client(store: ValkeyServer) -> None:
 
 @pytest.mark.parametrize("foreign", ["text", "x" * 80, "\0" * 80, "1 2 3"], ids=["text", "x", "zeros", "numbers"])
 def test_a_key_of_another_program_counts_as_new(foreign: str, store: ValkeyServer) -> None:
-    policies = [Policy.create("gcra", "3/h", name="a"), Policy.create("fixed-window", "4/h", name="b")]
+    policies = [Policy.create("gcra", "3/h", name="a"), Policy.create("fixed-window", f"4/{LONG}", name="b")]
     with Valkey.from_url(store.url) as client, ValkeyLimiter(store.url, policies, deadline=AMPLE_DEADLINE) as limiter:
         limiter.hit("alice", 2)
         (key,) = client.keys("rl:*:a.b:*")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from serve_process import wait_until
 from store_setups import run_cluster
-from valkey_servers import AMPLE_DEADLINE, LARGE_BURST, make_async_limiter, make_limiter, send_command
+from valkey_servers import AMPLE_DEADLINE, LARGE_BURST, LONG, make_async_limiter, make_limiter, send_command
 
 from ratelab import InputError
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
@@ -23,11 +23,14 @@ LIMITS = ["gcra", "token-bucket", "fixed-window"]
 
 def share(first: ValkeyLimiter) -> list[ValkeyLimiter]:
     """Return `first`, and limiters of several policies that use its connections."""
-    return [first, *(ValkeyLimiter(first, name, "9/h", deadline=AMPLE_DEADLINE, name=name) for name in LIMITS)]
+    return [first, *(ValkeyLimiter(first, name, f"9/{LONG}", deadline=AMPLE_DEADLINE, name=name) for name in LIMITS)]
 
 
 def share_async(first: AsyncValkeyLimiter) -> list[AsyncValkeyLimiter]:
-    return [first, *(AsyncValkeyLimiter(first, name, "9/h", deadline=AMPLE_DEADLINE, name=name) for name in LIMITS)]
+    return [
+        first,
+        *(AsyncValkeyLimiter(first, name, f"9/{LONG}", deadline=AMPLE_DEADLINE, name=name) for name in LIMITS),
+    ]
 
 
 def count_clients(store: ValkeyServer) -> int:

@@ -15,7 +15,7 @@ from flaky_proxy import run_flaky_proxy
 from lua_scripts import CLOCK_KEY, Change, Model, only_on_valkey
 from test_store_promises import use_scripts_with
 from valkey import Valkey
-from valkey_servers import AMPLE_DEADLINE
+from valkey_servers import AMPLE_DEADLINE, LONG
 
 from ratelab import Decision, InputError, Policy
 from ratelab.errors import ConfigurationWarning, StoreError
@@ -27,8 +27,8 @@ from ratelab.stores.valkey.ticket_script import LATE, Reserved, TicketSessions
 ALGORITHMS = ("token-bucket", "leaky-bucket", "fixed-window", "sliding-log", "sliding-counter", "gcra")
 
 LISTS = [
-    *([Policy.create(name, "20/day", name="only")] for name in ALGORITHMS),
-    [Policy.create(name, "20/day", name=name) for name in ALGORITHMS],
+    *([Policy.create(name, f"20/{LONG}", name="only")] for name in ALGORITHMS),
+    [Policy.create(name, f"20/{LONG}", name=name) for name in ALGORITHMS],
 ]
 
 
@@ -77,7 +77,7 @@ def test_a_higher_cost_than_remains_is_a_debt(policies: Sequence[Policy], store:
 def test_each_policy_settles_at_its_cost(store: ValkeyServer) -> None:
     policies = [
         Policy.create("token-bucket", "100/day", name="requests"),
-        Policy.create("fixed-window", "1000/day", name="tokens", cost="tokens"),
+        Policy.create("fixed-window", f"1000/{LONG}", name="tokens", cost="tokens"),
         Policy.create("sliding-log", "5/day", name="trial", shadow=True),
         Policy.create("gcra", "50/day", name="all clients", key="all"),
     ]
@@ -130,7 +130,7 @@ def test_a_settlement_is_completed_when_its_task_is_cancelled(store: ValkeyServe
 
     async def run_both() -> list[int]:
         limiters = [
-            AsyncValkeyLimiter(store.url, "gcra", "20/day", deadline=AMPLE_DEADLINE, name=f"tickets {n}")
+            AsyncValkeyLimiter(store.url, "gcra", f"20/{LONG}", deadline=AMPLE_DEADLINE, name=f"tickets {n}")
             for n in range(2)
         ]
         left = [await run(limiters[0], limiters[0]), await run(limiters[1], ResilientLimiter(limiters[1]))]

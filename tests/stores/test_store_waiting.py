@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from lua_scripts import SCRIPTED
-from valkey_servers import AMPLE_DEADLINE, charged_cost, make_async_limiter
+from valkey_servers import AMPLE_DEADLINE, LONG, charged_cost, make_async_limiter
 from waiting_runs import Outcome, note, run, settle
 
 from ratelab import Decision, InputError, ManualClock, RateLimitExceeded
@@ -80,7 +80,7 @@ LIMITERS: list[Callable[..., Any]] = [blocking, blocking_in_task, awaited, resil
 @pytest.mark.parametrize("algorithm", SCRIPTED)
 @pytest.mark.parametrize("create", LIMITERS)
 def test_a_store_admits_the_burst_and_refuses_the_others(create: Any, algorithm: str, store: ValkeyServer) -> None:
-    with create(store.url, algorithm, "2/h", 2) as limiter:
+    with create(store.url, algorithm, f"2/{LONG}", 2) as limiter:
         admitted = 1 if algorithm == "leaky-bucket" else 2
         assert [limiter.wait("alice", 1, 0).allowed for _ in range(admitted)] == [True] * admitted
         for timeout in (0, 0.5):
