@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from cli_runner import get_error, get_json, get_output
+from durations import find_quiet_zone
 from serve_process import run_server, wait_until
 
 from ratelab.http.identity import SECRET, Identity
@@ -142,8 +143,8 @@ def test_workers_answer_as_one_service(path: Path, store: ValkeyServer, monkeypa
 POLICIES = """\
 version: 1
 policies:
-  - {name: login, algorithm: fixed-window, rate: 2/day, penalty: {after: 1, within: 1min, for: 2day}}
-  - {name: month, algorithm: fixed-window, rate: 100/month, timezone: Europe/Berlin}
+  - {name: login, algorithm: gcra, rate: 2/day, penalty: {after: 1, within: 1min, for: 2day}}
+  - {name: month, algorithm: fixed-window, rate: 100/month, timezone: ZONE}
   - {name: all of them, key: all, algorithm: gcra, rate: 100/s}
 """
 
@@ -151,7 +152,7 @@ policies:
 @pytest.mark.parametrize("store", [(), pytest.param(("--store", "embedded"), marks=pytest.mark.slow)])
 def test_a_service_with_several_policies_shows_each_of_them(path: Path, store: tuple[str, ...]) -> None:
     file = path.parent / "policies.yaml"
-    file.write_text(POLICIES)
+    file.write_text(POLICIES.replace("ZONE", find_quiet_zone()))
     with run_server("--policies", file, "--key", "header:X-User", "--admin-socket", path, *store) as server:
         assert server.get_statuses(4, X_User="alice") == [200, 200, 429, 429]
         (alice,) = get_json("keys", "show", "alice", "--socket", path)["keys"]
@@ -197,7 +198,7 @@ version: 1
 policies:
   - {name: minute, algorithm: token-bucket, rate: 10/day}
   - {name: day, algorithm: sliding-log, rate: 20/day}
-  - {name: address, algorithm: fixed-window, rate: 39/day, key: ip}
+  - {name: address, algorithm: fixed-window, rate: 39/2500day, key: ip}
   - {name: account, algorithm: gcra, rate: 30/day, key: account}
   - {name: global, algorithm: gcra, rate: 5/day, key: all, shadow: true}
 account: {header: X-Account}

@@ -15,6 +15,7 @@ from asgi import request, scope_of
 from cli_runner import PLAIN, get_error, get_json
 from click.testing import CliRunner
 from custom_algorithms import written
+from durations import LONG
 from prometheus_client.parser import text_string_to_metric_families
 from serve_process import GET, ServeProcess, run_server, send_request
 from slow_parameters import mark_slow
@@ -153,9 +154,10 @@ def test_health_is_never_limited(hourly_server: ServeProcess) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "leaky-bucket"])
 def test_every_algorithm_can_be_served(name: str) -> None:
-    limiter = MemoryLimiter(create(name, "3/h", burst=3), ManualClock())
+    rate = f"3/{LONG}"
+    limiter = MemoryLimiter(create(name, rate, burst=3), ManualClock())
     expected = [200 if limiter.hit("alice").allowed else 429 for _ in range(4)]
-    with run_server("--algo", name, "--rate", "3/h", "--burst", 3) as server:
+    with run_server("--algo", name, "--rate", rate, "--burst", 3) as server:
         responses = [server.get() for _ in range(4)]
     assert [response.status for response in responses] == expected
     assert {*expected} == {200, 429}
@@ -182,8 +184,8 @@ def test_a_custom_algorithm_can_be_served(toll: str) -> None:
 @pytest.mark.slow
 def test_every_option_can_be_set_in_the_environment(tmp_path: Path) -> None:
     recording = tmp_path / "recording"
-    options = {"ALGO": "fixed-window", "RATE": "3/h", "BURST": "2", "KEY": "header:X-User", "LEGACY_HEADERS": "delta"}
-    more = {"PORT": "0", "METRICS_PORT": "0", "RECORD": str(recording), "ACCESS_LOG": "1"}
+    options = {"ALGO": "fixed-window", "RATE": f"1/{LONG}", "BURST": "2", "KEY": "header:X-User"}
+    more = {"LEGACY_HEADERS": "delta", "PORT": "0", "METRICS_PORT": "0", "RECORD": str(recording), "ACCESS_LOG": "1"}
     with run_server(**{f"RATELAB_{name}": text for name, text in (options | more).items()}) as server:
         assert server.get_statuses(3, X_User="alice") == [200, 200, 429]
         assert server.get(X_User="bob").headers["x-ratelimit-limit"] == "2"

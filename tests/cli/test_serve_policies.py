@@ -20,7 +20,7 @@ FILE = """\
 version: 1
 policies:
   - {name: hour, algorithm: token-bucket, rate: 3/h}
-  - {name: day, algorithm: fixed-window, rate: 5/day, key: ip}
+  - {name: day, algorithm: sliding-log, rate: 5/day, key: ip}
   - {name: tight, algorithm: gcra, rate: 1/h, shadow: true}
 plan: {header: X-Plan, default: free}
 plans:

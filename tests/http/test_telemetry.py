@@ -97,7 +97,7 @@ def test_a_denial_is_an_event_of_the_current_span() -> None:
     provider, exporter = TracerProvider(), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = provider.get_tracer("test")
-    app = RateLimitMiddleware(Handler(), MemoryLimiter(create("fixed-window", "1/day")), on_denied=trace_denial)
+    app = RateLimitMiddleware(Handler(), MemoryLimiter(create("sliding-log", "1/day")), on_denied=trace_denial)
 
     def serve_in_span() -> int:
         with tracer.start_as_current_span("request"):
@@ -110,7 +110,7 @@ def test_a_denial_is_an_event_of_the_current_span() -> None:
     assert event.name == "ratelab.denied"
     assert event.attributes is not None
     assert 0 < float(str(event.attributes["ratelab.retry_after"])) <= 86_400
-    assert event.attributes["ratelab.policy"] == "fixed-window"
+    assert event.attributes["ratelab.policy"] == "sliding-log"
     assert PEER not in denied.to_json()
 
 

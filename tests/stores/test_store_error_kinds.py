@@ -9,12 +9,12 @@ from contextlib import closing, contextmanager
 from threading import Thread
 
 import pytest
+from durations import LONG
 from lua_scripts import SCRIPTED
 from store_setups import run_cluster
 from valkey_servers import (
     AMPLE_DEADLINE,
     LARGE_BURST,
-    LONG,
     free_port,
     make_limiter,
     run_valkey,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from durations import find_quiet_zone
 from test_store_plans import DAY, LISTS, SECOND, make, make_plans, make_policies
 from valkey import Valkey
 from valkey_servers import AMPLE_DEADLINE
@@ -23,8 +24,8 @@ def read_all(url: str) -> dict[bytes, object]:
 
 @pytest.mark.parametrize("names", LISTS)
 def test_a_look_has_the_quotas_of_the_last_hit_and_changes_nothing(names: list[str], store: ValkeyServer) -> None:
-    unit = "h"  # so that no quota is restored during the test
-    policies, plans = make_policies(names, unit), make_plans(names, unit)
+    unit = "00day"  # so that no quota is restored during the test
+    policies, plans = make_policies(names, unit, find_quiet_zone()), make_plans(names, unit)
     with (
         make(store, *policies, plans=plans) as limiter,
         make(store, *(one.with_quota("9/day") for one in policies), plans={}) as later,

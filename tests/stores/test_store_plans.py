@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from random import Random
 from typing import Any
 
 import pytest
+from durations import LONG, find_quiet_zone
 from lua_scripts import CLOCK_KEY, Change, only_on_valkey
 from test_store_promises import use_scripts_with
 from valkey import Valkey
-from valkey_servers import AMPLE_DEADLINE, LONG
+from valkey_servers import AMPLE_DEADLINE
 
 from ratelab import NEVER, Decision, InputError, ManualClock, MemoryLimiter, Policy
 from ratelab.stores.tickets import Ticket
@@ -29,9 +29,9 @@ WAITS_NS = (0, 0, 1_000, 333_333_000, 999_999_000, 2_000_000_000, 9_000_000_000,
 START_NS = 1_795_453_109_478_631_000
 
 
-def make_policies(names: Sequence[str], unit: str = "s") -> list[Policy]:
+def make_policies(names: Sequence[str], unit: str = "s", zone: str = "America/New_York") -> list[Policy]:
     special = {
-        CALENDAR: Policy.create("fixed-window", "7/day", name=CALENDAR, timezone="America/New_York"),
+        CALENDAR: Policy.create("fixed-window", "7/day", name=CALENDAR, timezone=zone),
         PENALIZED: Policy.create("gcra", f"7/3{unit}", name=PENALIZED, penalty=PENALTY),
     }
     return [special.get(name) or Policy.create(name, f"7/3{unit}", name=name) for name in names]
@@ -147,8 +147,7 @@ def test_a_plan_changes_the_quota_of_a_client(store: ValkeyServer) -> None:
 
 
 def test_a_plan_keeps_the_time_zone_of_a_policy(store: ValkeyServer) -> None:
-    zone = "Asia/Tokyo" if time.gmtime().tm_hour < 12 else "Pacific/Honolulu"  # no day there ends within hours
-    local = Policy.create("fixed-window", "100/day", name="day", timezone=zone)
+    local = Policy.create("fixed-window", "100/day", name="day", timezone=find_quiet_zone())
     plans: dict[str, Any] = {"premium": {"day": "1000/day"}, "trial": {"day": ("10/day", None)}}
     memory = MemoryLimiter(local, plans=plans)
     with make(store, local, plans=plans) as limiter:

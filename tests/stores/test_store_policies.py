@@ -11,10 +11,11 @@ from random import Random
 from typing import Any
 
 import pytest
+from durations import LONG
 from lua_scripts import CLOCK_KEY, Change, Model, only_on_valkey
 from test_store_promises import use_scripts_with
 from valkey import Valkey
-from valkey_servers import AMPLE_DEADLINE, LONG, count_calls, send_command
+from valkey_servers import AMPLE_DEADLINE, count_calls, send_command
 
 from ratelab import Decision, InputError, Policy
 from ratelab.algorithms.composite import combine, list_decisions

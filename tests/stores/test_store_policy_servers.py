@@ -6,11 +6,12 @@ import asyncio
 
 import pytest
 from asgi import call
+from durations import LONG
 from limited_apps import Handler
 from store_setups import run_cluster
 from test_store_policies import SECOND_AND_DAY, remaining
 from valkey import Valkey
-from valkey_servers import AMPLE_DEADLINE, LONG, count_calls, send_command
+from valkey_servers import AMPLE_DEADLINE, count_calls, send_command
 
 from ratelab import InputError, Policy
 from ratelab.errors import ConfigurationWarning

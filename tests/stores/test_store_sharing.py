@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from durations import LONG
 from serve_process import wait_until
 from store_setups import run_cluster
-from valkey_servers import AMPLE_DEADLINE, LARGE_BURST, LONG, make_async_limiter, make_limiter, send_command
+from valkey_servers import AMPLE_DEADLINE, LARGE_BURST, make_async_limiter, make_limiter, send_command
 
 from ratelab import InputError
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter

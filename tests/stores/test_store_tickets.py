@@ -11,11 +11,12 @@ from random import Random
 from typing import Any
 
 import pytest
+from durations import LONG
 from flaky_proxy import run_flaky_proxy
 from lua_scripts import CLOCK_KEY, Change, Model, only_on_valkey
 from test_store_promises import use_scripts_with
 from valkey import Valkey
-from valkey_servers import AMPLE_DEADLINE, LONG
+from valkey_servers import AMPLE_DEADLINE
 
 from ratelab import Decision, InputError, Policy
 from ratelab.errors import ConfigurationWarning, StoreError

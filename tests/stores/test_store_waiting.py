@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from durations import LONG
 from lua_scripts import SCRIPTED
-from valkey_servers import AMPLE_DEADLINE, LONG, charged_cost, make_async_limiter
+from valkey_servers import AMPLE_DEADLINE, charged_cost, make_async_limiter
 from waiting_runs import Outcome, note, run, settle
 
 from ratelab import Decision, InputError, ManualClock, RateLimitExceeded

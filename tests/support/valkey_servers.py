@@ -28,9 +28,6 @@ from ratelab.stores.valkey.server import ValkeyServer, find_program
 LARGE_BURST = 10_000
 """A burst that no test exhausts, at a rate that restores nothing during a test."""
 
-LONG = "2500day"
-"""A period whose windows, which follow the clock of a store, begin years apart, so that no test sees one end."""
-
 TEST_PORTS = range(12_000, 22_000)
 """Ports of servers of tests. The bus of a cluster's node has a port 10,000 above."""
 
