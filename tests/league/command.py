@@ -53,14 +53,17 @@ def league(only: str | None, html_file: str | None, recorded: bool, record: bool
         for result in run_league(packages, lambda line: click.echo(line, err=True)):
             results["variants"].append(result)
             if record:
-                write_results(results)
+                record_results(results)
     click.echo(render_table(results))
     if html_file is not None:
         Path(html_file).write_text(render_page(results), "utf-8")
 
 
-def write_results(results: dict[str, Any]) -> None:
-    """Record results in the order of packages.yaml."""
+def record_results(results: dict[str, Any]) -> None:
+    """Record results in the order of packages.yaml, in place of earlier ones of the same packages."""
     order = [package.name for package in read_packages()]
-    results["variants"].sort(key=lambda result: order.index(result["package"]))
-    RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    judged = {result["package"] for result in results["variants"]}
+    recorded = json.loads(RESULTS.read_text("utf-8"))["variants"] if RESULTS.exists() else []
+    others = [result for result in recorded if result["package"] not in judged and result["package"] in order]
+    variants = sorted([*results["variants"], *others], key=lambda result: order.index(result["package"]))
+    RESULTS.write_text(json.dumps({**results, "variants": variants}, indent=1, ensure_ascii=False) + "\n", "utf-8")

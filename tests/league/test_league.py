@@ -112,6 +112,16 @@ def test_a_fault_without_a_reproduction_is_not_called_broken() -> None:
 def test_the_manual_has_the_table_of_the_results() -> None:
     manual = (league.ROOT / "ratelab/docs/league.md").read_text("utf-8")
     assert page.render_table(RESULTS) in manual
+    counts = page.count_states(RESULTS)
+    variants = counts.pop("variants")
+    assert dict(re.findall(r"^\| `(\w+)` \|.*\| (\d+ of \d+) \|$", manual, re.MULTILINE)) == {
+        promise: f"{count} of {variants}" for promise, count in counts.items()
+    }
+    readme = " ".join((league.ROOT / "README.md").read_text("utf-8").split())
+    rows = [row for section in page.build_sections(RESULTS) for row in section.rows]
+    broken = sum(any(cell.state == page.BROKEN for cell in row.cells) for row in rows)
+    assert f"judges {variants} variants of {len(PACKAGES)} packages by" in readme
+    assert f"; {broken} break at least one" in readme
 
 
 @pytest.mark.slow
