@@ -11,7 +11,7 @@ import click
 from ratelab.algorithms import parse_policy
 from ratelab.cli.options import parse_share
 from ratelab.cli.output import LateProgress, create_console, print_sentences, print_table, tune_compiler
-from ratelab.cli.sources import is_scenario, load_decided, load_source, trace_options
+from ratelab.cli.sources import is_scenario, load_source, trace_options
 from ratelab.lab.tune.difference import compare_policies
 from ratelab.report.difference import build_difference_table, describe_difference, serialize_difference
 from ratelab.report.summary import describe_traffic
@@ -47,7 +47,8 @@ def diff(old: str, new: str, sources: tuple[str, ...], tolerated: str, top: int,
 
         source, difference = compare_files(old, new, sources, reading)
     elif reading["engine"] is not None:
-        from ratelab.lab.cluster import results  # only for engines
+        from ratelab.cli.distributed import load_decided  # only for engines
+        from ratelab.lab.cluster import results
 
         source, difference = load_decided(sources, reading, partial(results.diff, parse_policy(old), parse_policy(new)))
     else:

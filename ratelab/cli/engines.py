@@ -1,26 +1,20 @@
-"""Engines of commands: distributed reading and deciding, with its progress and its report."""
+"""Engines of commands: a run on an engine, and the report of its stages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple
 
 import click
 
-from ratelab.cli.output import LateProgress
 from ratelab.errors import InputError, ResourceError, install_hint
 from ratelab.lab.engines import open_engine
-from ratelab.lab.traces import Trace, TraceOptions, is_arrow_installed, sum_file_sizes
-
-Found = TypeVar("Found")
+from ratelab.lab.traces import Trace, TraceOptions, is_arrow_installed
 
 Advance = Callable[[int], None]
 """Called with the number of further bytes read, or of partitions decided."""
-
-Decide: TypeAlias = Callable[[Any, Advance], tuple[Trace, Found]]
-"""Decides the requests of files that were read; see `lab.cluster.results`."""
 
 
 class EngineOptions(NamedTuple):
@@ -73,14 +67,3 @@ def create_reader(options: EngineOptions) -> Callable[[Sequence[str], TraceOptio
         return trace
 
     return read
-
-
-def decide_traces(
-    engine: EngineOptions, paths: Sequence[str], reading: TraceOptions, decide: Decide[Found]
-) -> tuple[Trace, Found]:
-    """Read traces by an engine, and let its tasks decide their requests."""
-    with open_run(engine) as run:
-        with LateProgress(f"reading on {run.engine.description}", sum_file_sizes(paths)) as progress:
-            files = run.read(paths, reading, progress)
-        with LateProgress("deciding", files.partitions) as progress:
-            return decide(files, progress)

@@ -16,7 +16,6 @@ from ratelab.cli.sources import (
     TRACE_OPTIONS,
     TrafficSource,
     is_scenario,
-    load_decided,
     load_traces,
     reject_trace_options,
     trace_options,
@@ -119,7 +118,8 @@ def replay(
         deliver([loop_runs.run_log(load_traces(paths, reading), policies, behavior, output, top)], output)
         return
     if reading["engine"] is not None and not _shows_requests(output):
-        from ratelab.lab.cluster.results import compare  # only for engines
+        from ratelab.cli.distributed import load_decided  # only for engines
+        from ratelab.lab.cluster.results import compare
 
         decide = partial(compare, policies, output.parse_client_timeout())
         source, comparison = load_decided(paths, reading, decide)

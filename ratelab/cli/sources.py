@@ -30,7 +30,7 @@ from ratelab.lab.traffic import Traffic
 from ratelab.report.numbers import pluralize
 
 if TYPE_CHECKING:
-    from ratelab.cli.engines import Decide, EngineOptions, Found
+    from ratelab.cli.engines import EngineOptions
     from ratelab.lab.scenarios import Scenario
 
 Advance = Callable[[int], None]
@@ -89,17 +89,6 @@ def describe_source(trace: Trace, paths: Sequence[str], options: TraceOptions) -
     title = f"{format_paths(paths)}, read as {trace.format}"
     notes = _describe_reading(trace, options.within_second)
     return TrafficSource(trace.traffic, fields, title, notes, tuple(paths), options, trace)
-
-
-def load_decided(sources: Sequence[str], reading: dict[str, Any], decide: Decide[Found]) -> tuple[TrafficSource, Found]:
-    """Read traces by the engine that `reading` names, and decide their requests there."""
-    from ratelab.cli.engines import EngineOptions, decide_traces
-
-    if any(map(is_scenario, sources)):
-        reject_trace_options("a scenario is not a trace")
-    engine, paths = EngineOptions(*(reading.pop(name) for name in ENGINE_OPTIONS)), expand_paths(sources)
-    trace, found = decide_traces(engine, paths, options := create_trace_options(reading), decide)
-    return describe_source(trace, paths, options), found
 
 
 def take_engine(reading: dict[str, Any]) -> EngineOptions | None:

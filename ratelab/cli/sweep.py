@@ -17,7 +17,7 @@ from ratelab.cli.options import (
     THEME,
 )
 from ratelab.cli.output import LateProgress, check_distinct, create_console, print_sentences, print_table, tune_compiler
-from ratelab.cli.sources import TrafficSource, load_decided, load_source, trace_options
+from ratelab.cli.sources import TrafficSource, load_source, trace_options
 from ratelab.lab.sweep import SweepResult, build_policies, parse_quotas
 from ratelab.lab.sweep import sweep as sweep_policies
 from ratelab.report.charts import LAYOUTS, THEME_NAMES, draw_sweep
@@ -70,7 +70,8 @@ def sweep(
     if csv_file is not None:
         check_writable(csv_file)
     if reading["engine"] is not None:
-        from ratelab.lab.cluster import results  # only for engines
+        from ratelab.cli.distributed import load_decided  # only for engines
+        from ratelab.lab.cluster import results
 
         source, result = load_decided(sources, reading, partial(results.sweep, policies))
     else:

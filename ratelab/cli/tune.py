@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ratelab.algorithms import Policy, parse_policy, select
+from ratelab.algorithms import Policy, parse_policy, select, traits_of
 from ratelab.cli.artifacts import check_page, format_next, resolve_images, write_image, write_tuning_page
 from ratelab.cli.options import (
     ALGORITHMS_OPTION,
@@ -27,16 +30,24 @@ from ratelab.cli.output import (
     print_text,
     tune_compiler,
 )
-from ratelab.cli.sources import EXAMPLE, TRACE_OPTIONS, TrafficSource, load_source, trace_options
+from ratelab.cli.sources import (
+    EXAMPLE,
+    TRACE_OPTIONS,
+    TrafficSource,
+    load_source,
+    trace_options,
+)
 from ratelab.errors import InputError
 from ratelab.lab.sweep import parse_quotas
 from ratelab.lab.traces.files import sum_file_sizes
-from ratelab.lab.traces.inspection import inspect_traces
+from ratelab.lab.traces.inspection import Inspection, inspect_traces
 from ratelab.lab.traces.requests import read_values
-from ratelab.lab.tune import Analysis, LocalDemand, Tuning, analyze, tune_demand
+from ratelab.lab.tune import Analysis, Demand, LocalDemand, Outlier, Tuning, analyze, tune_demand
 from ratelab.lab.tune.analysis import count_variation_work, measure_variation
-from ratelab.lab.tune.questions import USUAL_REPLAYS
+from ratelab.lab.tune.outliers import Inspect
+from ratelab.lab.tune.queries import USUAL_REPLAYS
 from ratelab.lab.tune.tuning import count_work, match_keys
+from ratelab.limiter import Algorithm
 from ratelab.report.charts import LAYOUTS, THEME_NAMES, draw_tuning
 from ratelab.report.files import check_writable, write_rows
 from ratelab.report.tune import describe_tuned_traffic, describe_tuning, list_warnings
@@ -126,61 +137,109 @@ def tune(
     check_distinct(sources, (csv_file, html_file, *images))
     if csv_file is not None:
         check_writable(csv_file)
-    policy_check: PolicyCheck | None = None
-    if policy_file is not None:
-        from ratelab.cli.policy_runs import check_policies  # only for several policies
-
-        source, policy_check = check_policies(policy_file, policy, sources, reading)
-    elif policy is not None:
+    if policy is not None and policy_file is None:
         raise InputError("--policy names a policy of a file: add --policies FILE")
-    else:
-        source = load_source(sources, reading)
-    masks = {option: match_keys(source.traffic, texts) for option, texts in lists.items()}
-    warnings = [f"no client is named in the file of {option}" for option, mask in masks.items() if not mask.any()]
-    demand = LocalDemand(source.traffic, masks.get("--good"), masks.get("--ignore"))
-    if ignore and not len(demand.traffic):
-        raise InputError(f"no request is left after --ignore {ignore}: name fewer clients")
-    tune_compiler(demand.traffic, USUAL_REPLAYS * len(kinds))
-    with LateProgress("tuning", count_work(demand.traffic, held_out)) as progress:
-        tuning = tune_demand(demand, quotas, tolerated, kinds, held_out, progress)
-    analysis = _analyze(tuning, source, check)
-    warnings += list_warnings(analysis)
-    if csv_file is not None:
-        label = dict(list(source.fields.items())[:1])
-        write_rows(csv_file, [{**label, **row} for row in serialize_rates(tuning)])
-    for path in images:
-        caption = f"{source.title}\n{describe_tuned_traffic(tuning)}"
-        write_image(path, draw_tuning(tuning, theme or THEME_NAMES[0], caption, layout or LAYOUTS[0]))
-    if html_file is not None:
-        with LateProgress("replaying limits", None) as progress:
-            write_tuning_page(html_file, analysis, source.title, source.notes, warnings, progress)
+    with _load(sources, reading, lists, kinds, check, (policy_file, policy)) as loaded:
+        source, demand = loaded.source, loaded.demand
+        masks = {option: match_keys(source.traffic, texts) for option, texts in lists.items()}
+        warnings = [f"no client is named in the file of {option}" for option, mask in masks.items() if not mask.any()]
+        if ignore and not len(demand.traffic):
+            raise InputError(f"no request is left after --ignore {ignore}: name fewer clients")
+        with LateProgress("tuning", loaded.count_work(held_out)) as progress:
+            tuning = tune_demand(demand, quotas, tolerated, kinds, held_out, progress)
+        analysis = _analyze(tuning, loaded, check)
+        warnings += list_warnings(analysis)
+        if csv_file is not None:
+            label = dict(list(source.fields.items())[:1])
+            write_rows(csv_file, [{**label, **row} for row in serialize_rates(tuning)])
+        for path in images:
+            caption = f"{source.title}\n{describe_tuned_traffic(tuning)}"
+            write_image(path, draw_tuning(tuning, theme or THEME_NAMES[0], caption, layout or LAYOUTS[0]))
+        if html_file is not None:
+            with LateProgress("replaying limits", None) as progress:
+                write_tuning_page(html_file, analysis, source.title, source.notes, warnings, progress)
     if as_json:
-        fields = source.fields if policy_check is None else {**source.fields, **_serialize_check(policy_check)}
+        fields = source.fields if loaded.check is None else {**source.fields, **_serialize_check(loaded.check)}
         click.echo(json.dumps(serialize_tuning(analysis, fields, warnings), ensure_ascii=False))
     else:
-        if policy_check is not None:
-            _print_check(source, policy_check)
-        part = policy_check and policy_check.chosen
+        if loaded.check is not None:
+            _print_check(source, loaded.check)
+        part = loaded.check and loaded.check.chosen
         _print(source, analysis, warnings, part.policy if part else None)
     if not analysis.passed:
         raise SystemExit(1)
 
 
-def _analyze(tuning: Tuning, source: TrafficSource, check: Policy | None) -> Analysis:
-    trace, options = source.trace, source.options
+class _Loaded(NamedTuple):
+    """The traffic to tune."""
+
+    source: TrafficSource
+    demand: Demand
+    inspect: Inspect | None = None
+    """Reads the traces of the source again; None if that is not possible."""
+    check: PolicyCheck | None = None
+    """The check of a policy file."""
+
+    def count_work(self, holdout: Fraction) -> int | None:
+        """Return how many requests are handled in this process; None if tasks handle them."""
+        return count_work(self.demand.traffic, holdout) if isinstance(self.demand, LocalDemand) else None
+
+
+@contextmanager
+def _load(
+    sources: tuple[str, ...],
+    reading: dict[str, Any],
+    lists: dict[str, list[str]],
+    kinds: Sequence[type[Algorithm]],
+    check: Policy | None,
+    policies: tuple[str | None, str | None],
+) -> Iterator[_Loaded]:
+    """Load a scenario or read traces, by an engine if there is one, which stays open.
+
+    An engine examines the requests of built-in algorithms by tasks; otherwise they are gathered here. `policies` has a
+    policy file and the name of one of its policies.
+    """
+    tried = [*kinds, *([type(check.algorithm)] if check else [])]
+    if reading["engine"] is not None and policies[0] is None and all(traits_of(kind).bound for kind in tried):
+        from ratelab.cli.distributed import open_demand  # only for engines
+
+        good, ignored = (lists.get(option, ()) for option in ("--good", "--ignore"))
+        with open_demand(sources, reading, good, ignored) as loaded:
+            yield _Loaded(*loaded)
+        return
+    policy_check: PolicyCheck | None = None
+    if policies[0] is not None:
+        from ratelab.cli.policy_runs import check_policies  # only for several policies
+
+        source, policy_check = check_policies(policies[0], policies[1], sources, reading)
+    else:
+        source = load_source(sources, reading)
+    masks = {option: match_keys(source.traffic, texts) for option, texts in lists.items()}
+    local = LocalDemand(source.traffic, masks.get("--good"), masks.get("--ignore"))
+    tune_compiler(local.traffic, USUAL_REPLAYS * len(kinds))
+    yield _Loaded(source, local, _create_inspect(source), policy_check)
+
+
+def _create_inspect(source: TrafficSource) -> Inspect | None:
+    """Return a function that reads the traces of a source again; None for a scenario and standard input."""
+    options = source.options
+    if options is None or "-" in source.paths:
+        return None
+
+    def inspect(outliers: Sequence[Outlier]) -> Inspection:
+        with LateProgress("looking at outliers", sum_file_sizes(source.paths)) as progress:
+            return inspect_traces(source.paths, options, [outlier.client for outlier in outliers], progress)
+
+    return inspect
+
+
+def _analyze(tuning: Tuning, loaded: _Loaded, check: Policy | None) -> Analysis:
+    trace, options = loaded.source.trace, loaded.source.options
     if trace is None or options is None:
         return analyze(tuning, check)
     with LateProgress("comparing times", count_variation_work(tuning, trace)) as progress:
         variation = measure_variation(tuning, trace, options, progress)
-    if "-" in source.paths:
-        return analyze(tuning, check, variation)
-    with LateProgress("looking at outliers", sum_file_sizes(source.paths)) as progress:
-        return analyze(
-            tuning,
-            check,
-            variation,
-            lambda outliers: inspect_traces(source.paths, options, [each.client for each in outliers], progress),
-        )
+    return analyze(tuning, check, variation, loaded.inspect)
 
 
 def _serialize_check(check: PolicyCheck) -> dict[str, Any]:

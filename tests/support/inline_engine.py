@@ -20,11 +20,11 @@ class InlineEngine:
 
     def __init__(self, fail_after: int | None = None) -> None:
         self.executed: list[str] = []
-        self._fail_after = fail_after
+        self.fail_after = fail_after
 
     def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Generator[tuple[int, Any], None, None]:
         for number in reversed(range(len(items))):
-            if self._fail_after is not None and len(self.executed) >= self._fail_after:
+            if self.fail_after is not None and len(self.executed) >= self.fail_after:
                 raise KeyboardInterrupt
             task, item = pickle.loads(pickle.dumps((work, items[number])))  # noqa: S301  (its own)
             self.executed.append(task.label)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,10 +11,10 @@ import numpy as np
 from ratelab.algorithms import Policy
 from ratelab.lab.cluster.pieces import Summary
 from ratelab.lab.cluster.reading import CHUNK_ROWS
-from ratelab.lab.cluster.timeline import SPREAD_FILE, TrafficTimeline, UnitGroup, spread_times
+from ratelab.lab.cluster.timeline import TrafficTimeline, UnitGroup, spread_times
 from ratelab.lab.comparison import decide
 from ratelab.lab.decisions import FIGURE_FIELDS
-from ratelab.lab.exchange import Exchange, name_file
+from ratelab.lab.exchange import Exchange, Table, name_file
 from ratelab.lab.metrics import count_decisions, sum_squares_exactly
 from ratelab.lab.spill import Integers
 from ratelab.lab.sweep import count_denied
@@ -32,7 +32,8 @@ class Found:
     summary: Summary
     columns: Mapping[str, Integers]
     """Values by client."""
-    departures: Sequence[Rows] = ()
+    files: Mapping[str, Iterable[Table]] = field(default_factory=dict)
+    """Further files, by their kind."""
 
 
 class Job(Protocol):
@@ -46,7 +47,7 @@ class Job(Protocol):
     def policies(self) -> Sequence[Policy]:
         """All policies."""
 
-    def decide(self, traffic: Traffic) -> Found:
+    def decide(self, traffic: Traffic, timeline: TrafficTimeline) -> Found:
         """Decide all requests."""
 
 
@@ -58,7 +59,7 @@ class ReplayJob:
     client_timeout: int
     name = "replay"
 
-    def decide(self, traffic: Traffic) -> Found:
+    def decide(self, traffic: Traffic, timeline: TrafficTimeline) -> Found:
         """Count the decisions of each policy, and find its fullest window."""
         outcomes, reference = decide(self.policies, traffic, fields=FIGURE_FIELDS)
         exact = None if reference is None else reference.decisions
@@ -70,8 +71,20 @@ class ReplayJob:
         return Found(
             {"counts": rows, "windows": windows, "costlier": traffic.count_costlier(self.policies[0].quota.burst)},
             {f"admitted{number}": each.client_admitted for number, each in enumerate(counts)},
-            departed,
+            {"departures": _divide_departures(departed, timeline.bounds)},
         )
+
+
+def _divide_departures(departed: Sequence[Rows], bounds: Sequence[int]) -> Iterator[Table]:
+    """Yield the times of departure of each policy in each range of time."""
+    for rows in departed:
+        parts: list[list[Integers]] = [[] for _ in range(len(bounds) + 1)]
+        for part in split_batches(len(rows)):
+            times = rows[part]["time"].copy()
+            for found, piece in zip(parts, np.split(times, np.searchsorted(times, bounds)), strict=True):
+                found.append(piece)
+        for found in parts:
+            yield {"time": np.concatenate([np.empty(0, np.int64), *found])}
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,7 @@ class SweepJob:
     policies: tuple[Policy, ...]
     name = "sweep"
 
-    def decide(self, traffic: Traffic) -> Found:
+    def decide(self, traffic: Traffic, _: TrafficTimeline) -> Found:
         """Count the denied requests and clients of each policy."""
         denied = [count_denied(policy, traffic, len(self.policies)) for policy in self.policies]
         return Found({"denied": denied}, {})
@@ -94,7 +107,7 @@ class DiffJob:
     policies: tuple[Policy, Policy]
     name = "diff"
 
-    def decide(self, traffic: Traffic) -> Found:
+    def decide(self, traffic: Traffic, _: TrafficTimeline) -> Found:
         """Count the requests that only one of the policies denies."""
         found = compare_policies(*self.policies, traffic)
         summary = {"denied_old": found.denied_old, "denied_new": found.denied_new}
@@ -124,9 +137,9 @@ class DecideTask:
             summary: Summary = {"requests": 0}
             self.exchange.write(self.name(partition), [{"name": []}], summary)
             return summary
-        found = self.job.decide(traffic)
-        if found.departures:
-            self.exchange.write(self.name(partition, "departures"), self._divide_departures(found.departures))
+        found = self.job.decide(traffic, self.timeline)
+        for kind, tables in found.files.items():
+            self.exchange.write(self.name(partition, kind), tables)
         if "windows" in found.summary:
             found.summary["windows"] = [
                 window and (window.cost, window.begin, int(firsts[window.key])) for window in found.summary["windows"]
@@ -136,24 +149,13 @@ class DecideTask:
         self.exchange.write(self.name(partition), [table], summary)
         return summary
 
-    def _divide_departures(self, departed: Sequence[Rows]) -> Iterator[dict[str, Integers]]:
-        """Yield the times of departure of each policy in each range of time."""
-        bounds = self.timeline.bounds
-        for rows in departed:
-            parts: list[list[Integers]] = [[] for _ in range(len(bounds) + 1)]
-            for part in split_batches(len(rows)):
-                times = rows[part]["time"].copy()
-                for found, piece in zip(parts, np.split(times, np.searchsorted(times, bounds)), strict=True):
-                    found.append(piece)
-            for found in parts:
-                yield {"time": np.concatenate([np.empty(0, np.int64), *found])}
-
     # --- the requests of a partition
 
     def _load(self, partition: int) -> tuple[Traffic, list[bytes], Integers]:
         """Return the requests of a partition, and the names and the first appearances of its clients."""
         numbers, names, firsts = self._number_clients(partition)
-        offsets = list(self.exchange.read(SPREAD_FILE)) if self.timeline.is_spread else []
+        spread_file = self.timeline.spread_file
+        offsets = [] if spread_file is None else list(self.exchange.read(spread_file))
         sorter = RequestSorter()
         for group in self.timeline.groups:
             pieces = self._read_group(group, partition, numbers, offsets)
@@ -165,18 +167,8 @@ class DecideTask:
             order = np.argsort(raw, kind="stable")
             sorter.add(*(column[order] for column in columns))
         rows, on_disk = sorter.sort(), sorter.on_disk
-        times, clients, costs = split_columns(rows, self.timeline.start, on_disk)
-        traffic = Traffic(
-            times=times,
-            clients=clients,
-            costs=costs,
-            names=tuple(make_printable(name.decode("utf-8", "surrogatepass")) for name in names),
-            keys=np.arange(len(names)),
-            duration=self.timeline.duration,
-            origin=self.timeline.start,
-            on_disk=on_disk,
-        )
-        return traffic, names, firsts
+        columns = split_columns(rows, self.timeline.start, on_disk)
+        return create_traffic(self.timeline, names, columns, on_disk), names, firsts
 
     def _number_clients(self, partition: int) -> tuple[list[Integers], list[bytes], Integers]:
         """Return the clients of a partition, numbered by first appearance.
@@ -213,6 +205,23 @@ class DecideTask:
                     final = spread_times(raw, table["position"], offsets[place], group.unit)
                 costs = table["cost"] if "cost" in table else np.ones(len(raw), np.int64)
                 yield raw, final, numbers[place][table["client"]], costs
+
+
+def create_traffic(
+    timeline: TrafficTimeline, names: Sequence[bytes], columns: Sequence[Integers], on_disk: bool
+) -> Traffic:
+    """Return the traffic of a partition, given the names of its clients, and the times, clients and costs."""
+    times, clients, costs = columns
+    return Traffic(
+        times=times,
+        clients=clients,
+        costs=costs,
+        names=tuple(make_printable(name.decode("utf-8", "surrogatepass")) for name in names),
+        keys=np.arange(len(names)),
+        duration=timeline.duration,
+        origin=timeline.start,
+        on_disk=on_disk,
+    )
 
 
 # --- gaps between departures

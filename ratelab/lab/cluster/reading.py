@@ -41,6 +41,10 @@ class ReadTask:
     partitions: int
     label = "read"
 
+    def name(self, piece: Piece) -> str:
+        """Return the name of the file of a piece."""
+        return name_file("read", piece.number)
+
     def __call__(self, piece: Piece) -> Summary:
         """Write the requests of a piece; return its summary, or the error of its file."""
         try:

@@ -16,7 +16,7 @@ from ratelab.algorithms import Policy, traits_of
 from ratelab.errors import InputError
 from ratelab.lab.cluster.deciding import DecideTask, DiffJob, GapTask, Job, ReplayJob, SweepJob
 from ratelab.lab.cluster.pieces import Summary
-from ratelab.lab.cluster.run import Advance, ReadFiles
+from ratelab.lab.cluster.run import Advance, ReadFiles, Stage
 from ratelab.lab.cluster.timeline import build_timeline
 from ratelab.lab.comparison import Comparison, build_exact, check_names
 from ratelab.lab.decisions import Outcome
@@ -63,6 +63,8 @@ class Decided:
     names: tuple[str, ...]
     firsts: Integers
     columns: dict[str, Integers]
+    order: Integers
+    """The place of each client in the tables of the partitions, one after the other."""
 
     def create_traffic(self) -> RemoteTraffic:
         """Return the traffic without its requests."""
@@ -85,29 +87,22 @@ class Decided:
         return describe_trace(self.create_traffic(), [file for file, _ in files.files], files.notes, files.options)
 
 
-def decide_partitions(files: ReadFiles, job: Job, progress: Advance) -> Decided:
-    """Decide all partitions by tasks; `progress` is called with the number of further partitions decided."""
+def decide_partitions(files: ReadFiles, job: Job, progress: Advance, unit: int | None = None) -> Decided:
+    """Decide all partitions by tasks; `progress` is called with the number of further partitions decided.
+
+    With a `unit` of time, requests are spread over whole units of it, whatever the options are.
+    """
     check_built_in(job.policies)
-    started, run, exchange = monotonic(), files.run, files.exchange
+    run, exchange = files.run, files.exchange
     is_spread = files.options.within_second == "spread"
     try:
-        timeline = build_timeline(files.files, is_spread, files.partitions, exchange)
+        timeline = build_timeline(files.files, is_spread, files.partitions, exchange, unit)
     except InputError as error:
         raise InputError(f"{format_paths(files.paths)}: {error}") from None
     digest = hashlib.sha256(repr((job, timeline)).encode()).hexdigest()[:12]
     task = DecideTask(exchange, timeline, files.partitions, job, digest)
-    written = exchange.list_names()
-    summaries: list[Summary | None] = [
-        exchange.read_summary(task.name(partition)) if task.name(partition) in written else None
-        for partition in range(files.partitions)
-    ]
-    rest = [partition for partition, summary in enumerate(summaries) if summary is None]
-    progress(files.partitions - len(rest))
-    for place, summary in run.engine.map(task, rest):
-        summaries[rest[place]] = summary
-        progress(1)
-    found = {number: summary for number, summary in enumerate(summaries) if summary and summary["requests"]}
-    run.add_stage("decide", files.partitions, files.partitions - len(rest), exchange.sum_bytes(), started)
+    summaries = run.complete(task, range(files.partitions), lambda _: progress(1), exchange.sum_bytes)
+    found = {number: summary for number, summary in enumerate(summaries) if summary["requests"]}
     return _join_clients(task, found)
 
 
@@ -125,6 +120,7 @@ def _join_clients(task: DecideTask, found: dict[int, Summary]) -> Decided:
         tuple(make_printable(names[place].decode("utf-8", "surrogatepass")) for place in order.tolist()),
         columns["first"][order],
         {name: column[order] for name, column in columns.items()},
+        order,
     )
 
 
@@ -182,7 +178,7 @@ def _measure_gaps(files: ReadFiles, decided: Decided, policies: int) -> list[Gap
     found: list[list[tuple[int, int, int, int]]] = [[] for _ in range(ranges)]
     for place, sums in run.engine.map(GapTask(decided.task, policies, decided.partitions), range(ranges)):
         found[place] = sums
-    run.add_stage("gaps", ranges, 0, 0, started)
+    run.add_stage(Stage("gaps", ranges, 0, 0, monotonic() - started))
     return [_join_ranges([row[policy] for row in found if row[policy][0]]) for policy in range(policies)]
 
 

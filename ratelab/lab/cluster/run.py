@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from ratelab.errors import InputError, ResourceError
 from ratelab.lab.cluster.files import gather_file, join_pieces
 from ratelab.lab.cluster.pieces import PIECE_BYTES, Piece, Pieces, Summary, cut_pieces, group_by_file
 from ratelab.lab.cluster.reading import ReadTask
-from ratelab.lab.engines.engine import TaskEngine
-from ratelab.lab.exchange import Exchange, name_file
+from ratelab.lab.engines.engine import Item, TaskEngine
+from ratelab.lab.exchange import Exchange
 from ratelab.lab.filesystems import make_absolute
 from ratelab.lab.traces import Trace, TraceOptions, format_paths
 from ratelab.lab.traces.files import MissingFileError
@@ -25,6 +25,8 @@ Advance = Callable[[int], object]
 
 MAX_PARTITIONS = 4096
 
+_Input = TypeVar("_Input", contravariant=True)
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -35,8 +37,36 @@ class Stage:
     resumed: int
     """Tasks that an earlier run had finished."""
     bytes: int
-    """The bytes read from files, or written to the exchange."""
+    """The bytes read from files, or in the exchange at the end."""
     seconds: float
+
+    def join(self, other: Stage) -> Stage:
+        """Return both as one stage."""
+        return Stage(
+            self.name,
+            self.tasks + other.tasks,
+            self.resumed + other.resumed,
+            max(self.bytes, other.bytes),
+            self.seconds + other.seconds,
+        )
+
+
+class ResumableTask(Protocol[_Input]):
+    """A task whose summary marks it as finished in the exchange."""
+
+    @property
+    def exchange(self) -> Exchange:
+        """The exchange."""
+
+    @property
+    def label(self) -> str:
+        """The name of the stage."""
+
+    def name(self, item: _Input, /) -> str:
+        """Return the name of the file that has the summary for an item."""
+
+    def __call__(self, item: _Input, /) -> Summary:
+        """Return the summary for an item, and write it."""
 
 
 @dataclass
@@ -77,32 +107,43 @@ class DistributedRun:
         if not files:
             raise errors[0]
         notes += [f"skipped {error}" for error in errors]
-        return ReadFiles(self, tuple(paths), options, partitions, exchange, files, notes)
+        return ReadFiles(self, pieces, summaries, options, partitions, exchange, files, notes)
 
     def _read_pieces(self, pieces: Pieces, task: ReadTask, progress: Advance) -> list[Summary]:
+        sizes = pieces.bytes
+        return self.complete(task, pieces.pieces, lambda place: progress(sizes[place]), lambda: sum(sizes))
+
+    def complete(
+        self,
+        task: ResumableTask[Item],
+        items: Sequence[Item],
+        progress: Advance = lambda _: None,
+        measure: Callable[[], int] = lambda: 0,
+    ) -> list[Summary]:
+        """Return the summaries of a task for all items; those that an earlier run has finished are not repeated.
+
+        `progress` is called with the place of each item that is done, and `measure` for the bytes of the stage.
+        """
         started, exchange = monotonic(), task.exchange
+        names = [task.name(item) for item in items]
         written = exchange.list_names()
-        summaries: list[Summary | None] = [
-            exchange.read_summary(name_file("read", piece.number))
-            if name_file("read", piece.number) in written
-            else None
-            for piece in pieces.pieces
-        ]
-        rest: list[Piece] = []
-        for piece, summary in zip(pieces.pieces, summaries, strict=True):
-            if summary is None:
-                rest.append(piece)
-            else:
-                progress(pieces.bytes[piece.number])
-        for place, summary in self.engine.map(task, rest):
-            summaries[rest[place].number] = summary
-            progress(pieces.bytes[rest[place].number])
-        self.add_stage("read", len(pieces.pieces), len(pieces.pieces) - len(rest), sum(pieces.bytes), started)
+        summaries = [exchange.read_summary(name) if name in written else None for name in names]
+        rest = [place for place, summary in enumerate(summaries) if summary is None]
+        for place in {*range(len(items))}.difference(rest):
+            progress(place)
+        for number, summary in self.engine.map(task, [items[place] for place in rest]):
+            summaries[rest[number]] = summary
+            progress(rest[number])
+        self.add_stage(Stage(task.label, len(items), len(items) - len(rest), measure(), monotonic() - started))
         return [summary for summary in summaries if summary is not None]
 
-    def add_stage(self, name: str, tasks: int, resumed: int, size: int, started: float) -> None:
-        """Note a finished stage that `started` at this value of the monotonic clock."""
-        self.stages.append(Stage(name, tasks, resumed, size, monotonic() - started))
+    def add_stage(self, stage: Stage) -> None:
+        """Note a finished stage, or a further part of one."""
+        for place, before in enumerate(self.stages):
+            if before.name == stage.name:
+                self.stages[place] = before.join(stage)
+                return
+        self.stages.append(stage)
 
     def remove(self) -> None:
         """Remove the folder of the run."""
@@ -127,13 +168,20 @@ class ReadFiles:
     """Files whose requests are in the exchange."""
 
     run: DistributedRun
-    paths: tuple[str, ...]
+    pieces: Pieces
+    summaries: list[Summary]
+    """Those of all pieces, also of files that could not be read."""
     options: TraceOptions
     partitions: int
     exchange: Exchange
     files: list[tuple[FileRequests, list[tuple[Piece, Summary]]]]
     """Each file, with its pieces and their summaries."""
     notes: list[str]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files, as the user names them."""
+        return self.pieces.paths
 
     @cached_property
     def trace(self) -> Trace:
@@ -144,7 +192,7 @@ class ReadFiles:
             trace = build_trace(gathered, self.notes, self.options)
         except InputError as error:
             raise InputError(f"{format_paths(self.paths)}: {error}") from None
-        self.run.add_stage("gather", len(self.files), 0, self.exchange.sum_bytes(), started)
+        self.run.add_stage(Stage("gather", len(self.files), 0, self.exchange.sum_bytes(), monotonic() - started))
         return trace
 
 

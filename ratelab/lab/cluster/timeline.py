@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,6 @@ from ratelab.lab.cluster.pieces import Summary
 from ratelab.lab.exchange import Exchange, Table, name_file
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces.merge import FileRequests, check_limits
-
-SPREAD_FILE = "spread"
-"""The file of the offsets: a table for each piece, in the order of the timeline's pieces."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,8 @@ class TrafficTimeline:
     """The number and the requests of each piece, in the order of the files and lines."""
     groups: tuple[UnitGroup, ...]
     """Groups by rising unit."""
-    is_spread: bool
+    spread_file: str | None
+    """The file of the offsets, with a table for each of the pieces; None if requests stay at the start of a second."""
     keeps_order: bool
     """Whether the order of the final times is that of the times in the files."""
     start: int
@@ -47,10 +46,15 @@ class TrafficTimeline:
 
 
 def build_timeline(
-    files: Sequence[tuple[FileRequests, PieceSummaries]], is_spread: bool, ranges: int, exchange: Exchange
+    files: Sequence[tuple[FileRequests, PieceSummaries]],
+    is_spread: bool,
+    ranges: int,
+    exchange: Exchange,
+    unit: int | None = None,
 ) -> TrafficTimeline:
     """Order the pieces, and write the offsets of their whole seconds to the exchange.
 
+    With a `unit`, requests are spread over whole units of this length, whatever the resolution of their file.
     Raises `InputError` for times and costs that overflow a column.
     """
     pieces: list[tuple[int, int]] = []
@@ -61,7 +65,8 @@ def build_timeline(
             units.setdefault(file.resolution.unit, []).append(len(pieces))
             pieces.append((piece.number, summary["requests"]))
             summaries.append(summary)
-    groups = tuple(UnitGroup(unit, tuple(units[unit])) for unit in sorted(units))
+    ordered = [(unit, tuple(units[unit])) for unit in sorted(units)]
+    groups = tuple(UnitGroup(*group) for group in ordered)
     firsts = [summary["times"][0] for summary in summaries if summary["times"]]
     start = min(firsts)
     lasts = {
@@ -71,11 +76,15 @@ def build_timeline(
     end = max(last - last % unit + unit if unit > 1 else last for unit, last in lasts.items())
     check_limits(max(lasts.values()) - start, sum(file.cost for file, _ in files))
     is_whole = all(file.resolution.is_whole for file, _ in files)
-    exchange.write(SPREAD_FILE, _compute_offsets(pieces, summaries, groups if is_spread else (), exchange))
+    if unit is not None:
+        groups = (UnitGroup(unit, tuple(chain.from_iterable(places for _, places in ordered))),)
+    spread_file = f"spread-{unit or 0}" if is_spread or unit is not None else None
+    if spread_file is not None:
+        exchange.write(spread_file, _compute_offsets(pieces, summaries, groups, exchange))
     return TrafficTimeline(
         pieces=tuple(pieces),
         groups=groups,
-        is_spread=is_spread,
+        spread_file=spread_file,
         keeps_order=len(groups) == 1 and (groups[0].unit == 1 or is_whole or not is_spread),
         start=start,
         duration=max(1, end - start),
@@ -86,7 +95,10 @@ def build_timeline(
 def _compute_offsets(
     pieces: Sequence[tuple[int, int]], summaries: Sequence[Summary], groups: Sequence[UnitGroup], exchange: Exchange
 ) -> list[Table]:
-    """Return a table for each piece: its seconds, and how many requests of each precede and are spread in all."""
+    """Return a table for each piece: its seconds, and for each of them counts of the requests of the whole unit.
+
+    These are the number of the requests in the unit before those of the piece, and the number of all.
+    """
     empty = np.empty(0, np.int64)
     tables: list[Table] = [{"second": empty, "first": empty, "offset": empty, "total": empty} for _ in pieces]
     for group in groups:
@@ -97,7 +109,8 @@ def _compute_offsets(
         seconds, counts = (np.concatenate([table[name] for table in found]) for name in ("second", "count"))
         order = np.argsort(seconds, kind="stable")  # of one second, in the order of the pieces
         before = np.cumsum(counts[order]) - counts[order]
-        firsts = np.flatnonzero(np.diff(seconds[order], prepend=seconds[order][0] - 1))
+        units = seconds[order] // group.unit
+        firsts = np.flatnonzero(np.diff(units, prepend=units[0] - 1))
         sizes = np.diff(firsts, append=len(order))
         offsets, totals = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
         offsets[order] = before - np.repeat(before[firsts], sizes)
@@ -116,7 +129,9 @@ def spread_times(times: Integers, positions: Integers, offsets: dict[str, Any], 
         return times
     places = np.minimum(np.searchsorted(seconds, times), len(seconds) - 1)
     ranks = offsets["offset"][places] + positions - offsets["first"][places]
-    spread: Integers = np.where(seconds[places] == times, times + ranks * unit // offsets["total"][places], times)
+    spread: Integers = np.where(
+        seconds[places] == times, times - times % unit + ranks * unit // offsets["total"][places], times
+    )
     return spread
 
 

@@ -11,7 +11,7 @@ from ratelab.errors import InputError
 from ratelab.lab.tune.demand import Demand, Steps
 from ratelab.lab.tune.frontier import Frontier
 from ratelab.lab.tune.population import ClientNeeds, add_headroom
-from ratelab.lab.tune.questions import WHOLE, CountDenied, Span
+from ratelab.lab.tune.queries import WHOLE_TIME, CountDenied, Span
 from ratelab.limiter import Algorithm
 from ratelab.quota import Quota
 
@@ -75,7 +75,7 @@ def find_tightest(
 
 
 def fit_policy(
-    kind: type[Algorithm], quota: Quota, covered: int, frontier: Frontier, span: Span = WHOLE
+    kind: type[Algorithm], quota: Quota, covered: int, frontier: Frontier, span: Span = WHOLE_TIME
 ) -> Steps[Policy]:
     """Return the policy of an algorithm that denies nothing to the clients with needs up to `covered` in a span.
 

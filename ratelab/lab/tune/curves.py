@@ -10,7 +10,7 @@ import numpy as np
 
 from ratelab.lab.decisions import Progress
 from ratelab.lab.spill import Integers
-from ratelab.lab.tune.questions import CountDeniedByBurst
+from ratelab.lab.tune.queries import CountDeniedByBurst
 from ratelab.lab.tune.tuning import Tuning
 from ratelab.quota import LARGEST, UNITS, Quota
 

@@ -13,13 +13,13 @@ from ratelab.lab.traffic import Booleans, Traffic, select_keys
 from ratelab.lab.tune.blocks import measure_needs
 from ratelab.lab.tune.frontier import Frontier, measure_frontier
 from ratelab.lab.tune.population import NeedCounts
-from ratelab.lab.tune.questions import Question, Subject, align
+from ratelab.lab.tune.queries import Query, TunedRequests, align
 from ratelab.quota import Quota
 
 Result = TypeVar("Result")
 
-Steps = Generator[Question, Any, Result]
-"""A search that yields its questions, is sent their answers, and returns its result."""
+Steps = Generator[Query, Any, Result]
+"""A search, which yields queries, is sent their answers, and returns its result."""
 
 
 class Demand(Protocol):
@@ -35,10 +35,10 @@ class Demand(Protocol):
         """The times of the first and the last request."""
 
     def measure_frontier(self, progress: Progress) -> Frontier:
-        """Find the needs of every key, before any question; `progress` counts requests."""
+        """Find the needs of every key, before any query; `progress` counts requests."""
 
-    def ask(self, questions: Sequence[Question], progress: Progress = lambda _: None) -> list[Any]:
-        """Return the answers to questions; `progress` is called with the amount of further work done."""
+    def ask(self, queries: Sequence[Query], progress: Progress = lambda _: None) -> list[Any]:
+        """Return the answers to queries; `progress` is called with the amount of further work done."""
 
     def count_spread_needs(self, rate: Quota, unit: int, progress: Progress) -> NeedCounts:
         """Count the needs at a rate if the requests of each whole unit of time are spread evenly over it."""
@@ -52,7 +52,7 @@ class LocalDemand:
         self._all, self._ignored = traffic, ignored
         self.traffic = traffic if ignored is None else select_keys(traffic, ~ignored)
         self.good = np.zeros(traffic.key_count, np.bool_) if good is None else good
-        self._subject: Subject | None = None
+        self._tuned: TunedRequests | None = None
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -62,16 +62,16 @@ class LocalDemand:
     def measure_frontier(self, progress: Progress) -> Frontier:
         """Find the needs of every key."""
         frontier = measure_frontier(self.traffic, progress)
-        self._subject = Subject(self.traffic, frontier, self.good)
+        self._tuned = TunedRequests(self.traffic, frontier, self.good)
         return frontier
 
-    def ask(self, questions: Sequence[Question], progress: Progress = lambda _: None) -> list[Any]:
-        """Return the answers to questions."""
-        subject = self._subject
-        if subject is None:
+    def ask(self, queries: Sequence[Query], progress: Progress = lambda _: None) -> list[Any]:
+        """Return the answers to queries."""
+        tuned = self._tuned
+        if tuned is None:
             raise ValueError("measure the frontier first")
-        subject.progress = progress
-        return [question.join([question.answer(subject)]) for question in questions]
+        tuned.progress = progress
+        return [query.join([query.answer(tuned)]) for query in queries]
 
     def count_spread_needs(self, rate: Quota, unit: int, progress: Progress) -> NeedCounts:
         """Count the needs at a rate if the requests of each whole unit of time are spread evenly over it."""
@@ -83,11 +83,11 @@ class LocalDemand:
 
 
 def run_steps(demand: Demand, searches: Sequence[Steps[Any]], progress: Progress = lambda _: None) -> list[Any]:
-    """Run searches side by side, so that their questions are asked together; return their results."""
+    """Run searches side by side, so that their queries are asked together; return their results."""
     results: list[Any] = [None] * len(searches)
     answers: dict[int, Any] = dict.fromkeys(range(len(searches)))
     while answers:
-        asked: dict[int, Question] = {}
+        asked: dict[int, Query] = {}
         for number, answer in answers.items():
             try:
                 asked[number] = searches[number].send(answer)

@@ -12,7 +12,7 @@ from ratelab.algorithms import Policy
 from ratelab.lab.spill import Integers
 from ratelab.lab.traces.inspection import Inspection, Signals
 from ratelab.lab.traffic import select_keys
-from ratelab.lab.tune.questions import WHOLE, Subject, find_denied_keys
+from ratelab.lab.tune.queries import WHOLE_TIME, TunedRequests, find_denied_keys
 from ratelab.lab.tune.tuning import Tuning
 
 MAX_OUTLIERS = 100
@@ -92,10 +92,10 @@ class FindOutliers:
 
     policy: Policy
 
-    def answer(self, subject: Subject) -> tuple[int, list[OutlierRow]]:
+    def answer(self, tuned: TunedRequests) -> tuple[int, list[OutlierRow]]:
         """Return the number and the rows, in order."""
-        traffic, needs = subject.traffic, subject.find_needs(self.policy.quota, WHOLE)
-        above = np.flatnonzero(find_denied_keys(self.policy, subject))
+        traffic, needs = tuned.traffic, tuned.find_needs(self.policy.quota, WHOLE_TIME)
+        above = np.flatnonzero(find_denied_keys(self.policy, tuned))
         keys = above[np.argsort(-needs[above], kind="stable")][:MAX_OUTLIERS]
         selected = np.zeros(len(needs), np.bool_)
         selected[keys] = True
@@ -104,7 +104,7 @@ class FindOutliers:
         rows = []
         for key in keys.tolist():
             times = requests.times[owners == key]
-            name, place = traffic.name_key(key), int(subject.places[key])
+            name, place = traffic.name_key(key), int(tuned.places[key])
             rows.append(OutlierRow(int(needs[key]), place, name, len(times), _measure_variation(times)))
         return len(above), rows
 

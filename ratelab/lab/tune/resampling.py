@@ -12,7 +12,7 @@ from ratelab.lab.decisions import Progress
 from ratelab.lab.traffic import Booleans
 from ratelab.lab.tune.blocks import BlockNeeds, measure_blocks
 from ratelab.lab.tune.population import NeedCounts
-from ratelab.lab.tune.questions import WHOLE, CountAlignedNeeds, Subject
+from ratelab.lab.tune.queries import WHOLE_TIME, CountAlignedNeeds, TunedRequests
 from ratelab.lab.tune.tuning import PERCENTILES, Tuning
 from ratelab.quota import UNITS, Quota
 
@@ -67,14 +67,14 @@ def measure_hours_and_days(
     """
     origin = tuning.traffic.origin
     first, last = ((origin + time) // UNITS["day"] for time in tuning.demand.ends)
-    question = CountBlockNeeds(tuning.recommended.policy.quota, first, last - first + 1)
-    hours, resamples = tuning.demand.ask([question], progress)[0]
+    query = CountBlockNeeds(tuning.recommended.policy.quota, first, last - first + 1)
+    hours, resamples = tuning.demand.ask([query], progress)[0]
     rows = tuple(_summarize_hour(place, needs) for place, needs in enumerate(hours) if len(needs.needs))
     if not resamples:
         return rows, None
     bursts = [needs.recommend_burst(tuning.tolerate)[1] for needs in resamples]
     low, high = np.quantile(bursts, BAND, method="nearest").tolist()
-    return rows, NeedBand(int(low), int(high), question.days)
+    return rows, NeedBand(int(low), int(high), query.days)
 
 
 def _summarize_hour(place: int, needs: NeedCounts) -> HourNeeds:
@@ -96,12 +96,12 @@ class CountBlockNeeds:
     """The first day, counted since 1970."""
     days: int
 
-    def answer(self, subject: Subject) -> tuple[list[Any], list[Any]]:
+    def answer(self, tuned: TunedRequests) -> tuple[list[Any], list[Any]]:
         """Count the needs of each hour of the week and of each resample; there are none for too few days."""
         lengths = UNITS["h"], UNITS["day"]
-        hours, days = measure_blocks(subject.traffic, self.rate, lengths, subject.progress)
-        is_covered = subject.find_needs(self.rate, WHOLE) <= self.rate.burst
-        resamples = self._resample(days, subject.good) if self.days >= MIN_BOOTSTRAP_DAYS else []
+        hours, days = measure_blocks(tuned.traffic, self.rate, lengths, tuned.progress)
+        is_covered = tuned.find_needs(self.rate, WHOLE_TIME) <= self.rate.burst
+        resamples = self._resample(days, tuned.good) if self.days >= MIN_BOOTSTRAP_DAYS else []
         return _serialize(_divide_by_hour(hours, is_covered)), _serialize(resamples)
 
     def _resample(self, days: BlockNeeds, good: Booleans) -> Iterator[NeedCounts]:

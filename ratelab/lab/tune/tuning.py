@@ -20,7 +20,7 @@ from ratelab.lab.tune.candidates import Candidate, count_denials, find_tightest,
 from ratelab.lab.tune.demand import Demand, LocalDemand, Steps, run_steps
 from ratelab.lab.tune.frontier import Frontier
 from ratelab.lab.tune.population import ClientNeeds, Gap, limit_tolerance
-from ratelab.lab.tune.questions import USUAL_REPLAYS, CountDenied, CountNeeds, Span
+from ratelab.lab.tune.queries import USUAL_REPLAYS, CountDenied, CountNeeds, Span
 from ratelab.limiter import Algorithm
 from ratelab.quota import LARGEST, UNITS, Quota
 

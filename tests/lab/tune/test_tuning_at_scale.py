@@ -16,7 +16,7 @@ from ratelab.lab.replay import replay
 from ratelab.lab.traffic import Traffic
 from ratelab.lab.tune import measure_frontier, tune
 from ratelab.lab.tune.population import ClientNeeds
-from ratelab.lab.tune.questions import find_deniable
+from ratelab.lab.tune.queries import find_deniable
 from ratelab.quota import LARGEST, NS_PER_S, UNITS, Quota
 
 HOUR = UNITS["h"]

@@ -1,4 +1,4 @@
-"""Questions about the requests of some keys, whose answers can be joined to that about all keys."""
+"""Queries about the requests of some keys, whose answers can be joined to that about all keys."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ class Span(NamedTuple):
         return traffic[first:last]
 
 
-WHOLE = Span()
+WHOLE_TIME = Span()
 
 
-class Subject:
-    """The requests of some keys, about which questions are asked."""
+class TunedRequests:
+    """The requests of some keys, about which queries are asked."""
 
     def __init__(self, traffic: Traffic, frontier: Frontier, good: Booleans, places: Integers | None = None) -> None:
         """Take the requests and their frontier; `good` are the keys that no quota may deny.
 
-        `places` are the places of the keys among those of all subjects, by default those in the traffic.
+        `places` order the keys among all, by their first appearance; by default, they are numbers from 0.
         """
         self.traffic = traffic
         self.frontier = frontier
@@ -58,7 +58,7 @@ class Subject:
         self.places = np.arange(traffic.key_count) if places is None else places
         self.progress: Progress = lambda _: None
         """Called with the amount of further work done."""
-        self._parts = {WHOLE: traffic}
+        self._parts = {WHOLE_TIME: traffic}
         self._needs: dict[tuple[Quota, Span], Integers] = {}
 
     def select(self, span: Span) -> Traffic:
@@ -69,18 +69,18 @@ class Subject:
 
     def find_needs(self, rate: Quota, span: Span) -> Integers:
         """Return the need of each key at a rate within a part of the time."""
-        if span == WHOLE:
+        if span == WHOLE_TIME:
             return self.frontier.find_needs(rate)
         if (rate, span) not in self._needs:
             self._needs[rate, span] = measure_needs(self.select(span), rate, self.progress)
         return self._needs[rate, span]
 
 
-class Question(Protocol):
-    """A question, which can be pickled."""
+class Query(Protocol):
+    """A query, which can be pickled."""
 
-    def answer(self, subject: Subject) -> Any:
-        """Return the answer for the keys of a subject, as JSON."""
+    def answer(self, tuned: TunedRequests) -> Any:
+        """Return the answer for some keys, as JSON."""
 
     def join(self, answers: Sequence[Any]) -> Any:
         """Return the answer for all keys."""
@@ -120,12 +120,12 @@ def find_denied(policy: Policy, traffic: Traffic) -> tuple[Booleans, int]:
     return was_denied, denied
 
 
-def find_denied_keys(policy: Policy, subject: Subject) -> Booleans:
+def find_denied_keys(policy: Policy, tuned: TunedRequests) -> Booleans:
     """Return which keys a policy denies something."""
-    deniable = find_deniable(policy, subject.frontier)
+    deniable = find_deniable(policy, tuned.frontier)
     if traits_of(policy.algorithm).admits_need:
         return deniable
-    return find_denied(policy, select_keys(subject.traffic, deniable))[0]
+    return find_denied(policy, select_keys(tuned.traffic, deniable))[0]
 
 
 class Denials(NamedTuple):
@@ -146,23 +146,23 @@ class CountDenied:
     """Whom a policy denies within a part of the time."""
 
     policy: Policy
-    span: Span = WHOLE
+    span: Span = WHOLE_TIME
     covered: tuple[Quota, int] | None = None
     """A rate and a need: only clients whose need at this rate is at most that count."""
 
-    def answer(self, subject: Subject) -> Denials:
+    def answer(self, tuned: TunedRequests) -> Denials:
         """Replay the policy."""
-        traffic = subject.select(self.span)
-        selected = find_deniable(self.policy, subject.frontier)
+        traffic = tuned.select(self.span)
+        selected = find_deniable(self.policy, tuned.frontier)
         if self.covered is not None:
             rate, most = self.covered
-            selected &= subject.find_needs(rate, self.span) <= most
+            selected &= tuned.find_needs(rate, self.span) <= most
         was_denied, denied = find_denied(self.policy, select_keys(traffic, selected))
         return Denials(
             offered=len(traffic),
             clients=int(np.count_nonzero(traffic.key_requests)),
             clients_denied=int(np.count_nonzero(was_denied)),
-            good_denied=int(np.count_nonzero(was_denied & subject.good)),
+            good_denied=int(np.count_nonzero(was_denied & tuned.good)),
             requests_denied=denied,
         )
 
@@ -178,15 +178,15 @@ class CountDeniedByBurst:
     rate: Quota
     bursts: tuple[int, ...]
 
-    def answer(self, subject: Subject) -> list[tuple[int, int]]:
+    def answer(self, tuned: TunedRequests) -> list[tuple[int, int]]:
         """Replay the clients that need more than each burst."""
-        needs, asked = subject.frontier.find_needs(self.rate), subject.traffic
+        needs, asked = tuned.frontier.find_needs(self.rate), tuned.traffic
         counts = []
         for burst in self.bursts:
             asked = select_keys(asked, needs > burst)
             denied = find_denied(build_policy(TokenBucket, Quota.of(self.rate, burst)), asked)[1]
             counts.append((int(np.count_nonzero(needs > burst)), denied))
-            subject.progress(1)
+            tuned.progress(1)
         return counts
 
     def join(self, answers: Sequence[Sequence[Sequence[int]]]) -> Integers:
@@ -205,9 +205,9 @@ class CountNeeds:
     rate: Quota
     span: Span
 
-    def answer(self, subject: Subject) -> list[list[int]]:
+    def answer(self, tuned: TunedRequests) -> list[list[int]]:
         """Measure the needs."""
-        return NeedCounts.count(subject.find_needs(self.rate, self.span), subject.good).serialize()
+        return NeedCounts.count(tuned.find_needs(self.rate, self.span), tuned.good).serialize()
 
     def join(self, answers: Sequence[Sequence[Sequence[int]]]) -> NeedCounts:
         """Add the counts of each need."""
@@ -221,10 +221,10 @@ class CountAlignedNeeds:
     rate: Quota
     unit: int
 
-    def answer(self, subject: Subject) -> list[list[int]]:
+    def answer(self, tuned: TunedRequests) -> list[list[int]]:
         """Measure the needs."""
-        needs = measure_needs(align(subject.traffic, self.unit), self.rate, subject.progress)
-        return NeedCounts.count(needs, subject.good).serialize()
+        needs = measure_needs(align(tuned.traffic, self.unit), self.rate, tuned.progress)
+        return NeedCounts.count(needs, tuned.good).serialize()
 
     def join(self, answers: Sequence[Sequence[Sequence[int]]]) -> NeedCounts:
         """Add the counts of each need."""
