@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from multiprocessing import active_children
@@ -236,3 +237,12 @@ def test_processes_end_with_a_client_that_is_killed() -> None:
         assert client.stdout.readline() == b"running\n"
         client.kill()
         assert client.communicate(timeout=60) == (b"", None)  # its processes, which can write there, have ended
+
+
+@pytest.mark.slow
+def test_a_closed_engine_leaves_no_thread() -> None:
+    before = threading.active_count()
+    engine = ProcessEngine(1)
+    assert [*engine.map(abs, [-1])] == [(0, 1)]
+    engine.close()
+    assert threading.active_count() == before

@@ -67,13 +67,13 @@ class ProcessEngine:
         return pending
 
     def close(self) -> None:
-        """End the processes."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        """End the processes, and then the thread of their pool, which reports an error if this process ends first."""
         for child in self._children:
             child.terminate()
         self._children = set()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
 
 def _follow_parent() -> None:
