@@ -120,7 +120,8 @@ def test_every_figure_of_a_tuning_is_that_of_one_process(
     expected = invoke(*arguments)
     assert expected.exit_code in (0, 1)
     table = (tmp_path / "needs.csv").read_text()
-    with run_inline() as engine:
+    size = sum(path.stat().st_size for path in (tmp_path / "logs").iterdir())
+    with run_inline(size // 9) as engine:
         found = invoke(*arguments, "--engine", "processes:1", "--partitions", str(partitions))
     assert (found.exit_code, found.stdout) == (expected.exit_code, expected.stdout)
     assert (tmp_path / "needs.csv").read_text() == table
