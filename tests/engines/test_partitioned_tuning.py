@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import pytest
 from cli_runner import get_output, invoke
+from custom_algorithms import written
 from inline_engine import InlineEngine, write_random_log
 
 from ratelab.errors import InputError
@@ -146,6 +147,15 @@ def test_the_client_of_a_tuning_does_not_gather_requests(tmp_path: Path) -> None
     arguments = prepare(tmp_path, "seconds")
     with run_inline(), patch("ratelab.lab.cluster.run.gather_file", side_effect=AssertionError):
         assert invoke(*arguments, "--engine", "processes:1").exit_code == 0
+
+
+def test_requests_for_an_algorithm_of_a_file_are_gathered(tmp_path: Path) -> None:
+    algorithm = written(tmp_path, "Not of much use.", "For tests.")
+    arguments = [*prepare(tmp_path, "seconds"), "--algo", "gcra", "--algo", algorithm, "--json"]
+    with run_inline() as engine:
+        found = invoke(*arguments, "--engine", "processes:1")
+    assert found.stdout == get_output(*arguments)
+    assert {*engine.executed} == {"read"}
 
 
 def test_a_tuning_resumes_in_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
