@@ -16,9 +16,11 @@ import pytest
 from cli_runner import get_output, invoke
 from custom_algorithms import written
 from inline_engine import InlineEngine, write_random_log
+from killing_task import KillingEngine
 
 from ratelab.errors import InputError
 from ratelab.lab.cluster.pieces import Pieces, cut_pieces
+from ratelab.lab.engines.processes import ProcessEngine
 from ratelab.lab.traces import TraceOptions, inspection
 
 pytest.importorskip("pyarrow")
@@ -55,6 +57,13 @@ def write_units(*units: str) -> Callable[[Path], None]:
 
 def write_sample(folder: Path) -> None:
     get_output("sample", folder / "a.log", "--lines", "4000", "--clients", "300")
+
+
+def write_bursts(folder: Path) -> None:
+    """Write the log of a client with more requests than give its signals, among others with few."""
+    rows = [LINE.format(f"10.0.0.{number % 150}", START, number, 200, "b") for number in range(300)]
+    rows += [LINE.format("192.0.2.7", START, number % 7, 404, "curl") for number in range(11_000)]
+    (folder / "a.log").write_text("".join(rows))
 
 
 LOGS = {
@@ -94,14 +103,14 @@ def run_inline(piece: int = 20_000) -> Iterator[InlineEngine]:
         yield engine
 
 
-def prepare(folder: Path, log: str, options: tuple[str, ...] = ()) -> list[str | Path]:
-    """Write a log and lists of clients; return the arguments of a tuning."""
+def prepare(folder: Path, write: Callable[[Path], None], options: tuple[str, ...] = ()) -> list[str | Path]:
+    """Write logs and lists of clients; return the arguments of a tuning."""
     lists = {"IGNORED": "192.0.2.7\n10.0.1.*\nclient-3\nclient-1*\n", "GOOD": "10.0.0.1\nclient-7\nclient-8\n"}
     for name, text in lists.items():
         (folder / name).write_text(text)
     logs = folder / "logs"
     logs.mkdir()
-    LOGS[log](logs)
+    write(logs)
     return ["tune", *sorted(logs.iterdir()), *(folder / text if text in lists else text for text in options)]
 
 
@@ -117,7 +126,7 @@ def test_every_figure_of_a_tuning_is_that_of_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str, options: str, partitions: int
 ) -> None:
     monkeypatch.setattr(inspection, "MAX_INSPECTED_REQUESTS", 5)
-    arguments = [*prepare(tmp_path, log, OPTIONS[options]), "--json", "--csv", tmp_path / "needs.csv"]
+    arguments = [*prepare(tmp_path, LOGS[log], OPTIONS[options]), "--json", "--csv", tmp_path / "needs.csv"]
     expected = invoke(*arguments)
     assert expected.exit_code in (0, 1)
     table = (tmp_path / "needs.csv").read_text()
@@ -132,7 +141,7 @@ def test_every_figure_of_a_tuning_is_that_of_one_process(
 
 @pytest.mark.parametrize("partitions", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_report_the_page_and_the_picture_are_those_of_one_process(tmp_path: Path, partitions: int) -> None:
-    arguments = [*prepare(tmp_path, "days", OPTIONS["lists"]), "--html", tmp_path / "page.html"]
+    arguments = [*prepare(tmp_path, write_days, OPTIONS["lists"]), "--html", tmp_path / "page.html"]
     arguments += ["--plot", tmp_path / "chart.svg"]
     report = get_output(*arguments)
     page, picture = (tmp_path / "page.html").read_text(), (tmp_path / "chart.svg").read_text()
@@ -144,14 +153,14 @@ def test_the_report_the_page_and_the_picture_are_those_of_one_process(tmp_path: 
 
 
 def test_the_client_of_a_tuning_does_not_gather_requests(tmp_path: Path) -> None:
-    arguments = prepare(tmp_path, "seconds")
+    arguments = prepare(tmp_path, LOGS["seconds"])
     with run_inline(), patch("ratelab.lab.cluster.run.gather_file", side_effect=AssertionError):
         assert invoke(*arguments, "--engine", "processes:1").exit_code == 0
 
 
 def test_requests_for_an_algorithm_of_a_file_are_gathered(tmp_path: Path) -> None:
     algorithm = written(tmp_path, "Not of much use.", "For tests.")
-    arguments = [*prepare(tmp_path, "seconds"), "--algo", "gcra", "--algo", algorithm, "--json"]
+    arguments = [*prepare(tmp_path, LOGS["seconds"]), "--algo", "gcra", "--algo", algorithm, "--json"]
     with run_inline() as engine:
         found = invoke(*arguments, "--engine", "processes:1")
     assert found.stdout == get_output(*arguments)
@@ -161,7 +170,7 @@ def test_requests_for_an_algorithm_of_a_file_are_gathered(tmp_path: Path) -> Non
 def test_a_tuning_resumes_in_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "MAX_INSPECTED_REQUESTS", 5)
     options = ("--engine", "processes:1", "--partitions", "2", "--exchange", tmp_path / "exchange", "--json")
-    arguments = prepare(tmp_path, "days", ("--within-second", "start"))
+    arguments = prepare(tmp_path, write_days, ("--within-second", "start"))
     expected = get_output(*arguments, "--json")
     with run_inline(60_000) as engine:
         complete = invoke(*arguments, *options)
@@ -177,8 +186,19 @@ def test_a_tuning_resumes_in_every_stage(tmp_path: Path, monkeypatch: pytest.Mon
         assert engine.executed == order[number:]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["decide", "answer", "count", "inspect"])
+def test_a_killed_process_does_not_change_a_tuning(tmp_path: Path, stage: str) -> None:
+    arguments = prepare(tmp_path, write_bursts, ("--rate", "1/h"))
+    expected = get_output(*arguments, "--json")
+    engine = KillingEngine(ProcessEngine(2), stage, tmp_path / "killed")
+    with run_inline(400_000), patch("ratelab.cli.engines.open_engine", lambda _: engine):
+        assert invoke(*arguments, "--json", "--engine", "processes:2").stdout == expected
+    assert (tmp_path / "killed").exists()
+
+
 def test_an_unreadable_piece_of_the_second_look_leaves_out_its_file(tmp_path: Path) -> None:
-    arguments = prepare(tmp_path, "days")
+    arguments = prepare(tmp_path, write_days)
     log = tmp_path / "logs" / "a.log"
 
     def inspect(path: str, *others: object, **options: object) -> object:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelab.lab import partition
-from ratelab.lab.traffic import Traffic
-from ratelab.lab.tune import blocks, measure_frontier, tune
+from ratelab.lab.traffic import Traffic, select_keys
+from ratelab.lab.tune import LocalDemand, blocks, measure_frontier, tune, tune_demand
 from ratelab.lab.tune.blocks import measure_blocks, measure_needs
 from ratelab.lab.tune.outliers import Outlier, find_outliers
 from ratelab.lab.tune.resampling import HourNeeds, NeedBand, compare_resolutions, measure_hours_and_days
@@ -85,6 +85,18 @@ def test_both_ways_to_read_whole_seconds_give_the_burst_of_the_other_reading() -
     bursts = {"spread": tune(spread, rate).recommended.policy.quota.burst, "start": 12}
     assert compare_resolutions(tune(start, rate), NS_PER_S, is_spread=False)["start"] == 12
     assert compare_resolutions(tune(spread, rate), NS_PER_S, is_spread=True) == bursts
+
+
+def test_ignored_requests_take_their_place_within_a_second() -> None:
+    rows = [(second * NS_PER_S, client) for second in range(0, 60, 20) for client in range(3) for _ in range(8)]
+    start = build_traffic(rows, 3)
+    times = [time + place % 24 * NS_PER_S // 24 for place, (time, _) in enumerate(rows)]
+    spread, rate, ignored = replace(start, times=np.array(times)), [Quota.parse("16/s")], np.arange(3) == 0
+    expected, found = (tune_demand(LocalDemand(traffic, ignored=ignored), rate) for traffic in (spread, start))
+    burst = expected.recommended.policy.quota.burst
+    assert compare_resolutions(found, NS_PER_S, is_spread=False)["spread"] == burst
+    without = tune(select_keys(start, ~ignored), rate)
+    assert compare_resolutions(without, NS_PER_S, is_spread=False)["spread"] != burst
 
 
 def test_regular_gaps_are_recognized() -> None:
