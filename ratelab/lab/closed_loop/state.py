@@ -66,13 +66,15 @@ TOTALS = (
     NOW, SEQUENCE, TRY_ROWS, REQUEST_ROWS, TRY_COUNT, REJECTED, FREE_TRIES, USED_TRIES,
     FREE_REQUESTS, USED_REQUESTS, NEXT_FIRST, EVENTS, STALLED, CHANGE,
     IN_SERVICE, WAITING, OLDEST, NEWEST, ROW_VERSION, REPLACES_FIRST,
-    HEAP_SIZE, LATER, SPREAD, SHIFT, BUCKET, LAST_BUCKET, SPREAD_EVENTS, SPREAD_TIME, FREE_BLOCKS, USED_BLOCKS,
-) = range(30)  # fmt: skip
+    HEAP_SIZE, LATER, SPREAD, SHIFT, BUCKET, LAST_BUCKET, FETCHED, SPREAD_EVENTS, SPREAD_TIME,
+    FREE_BLOCKS, USED_BLOCKS,
+) = range(31)  # fmt: skip
 """Fields of `totals`. `FREE_TRIES` and `FREE_REQUESTS` are the first rows given back, linked by `SIBLING` and
 `FIRST_TRY`; rows from `USED_TRIES` and `USED_REQUESTS` on have never been used. Those from `HEAP_SIZE` on
 are of the compiled loop. It has events beyond its heap: `LATER` in all, of which `SPREAD` are spread over buckets of
-`1 << SHIFT` nanoseconds. `BUCKET` is the one that went to the heap last, `LAST_BUCKET` the first beyond all; the rest
-are the events and the time when they were spread, and blocks of their memory."""
+`1 << SHIFT` nanoseconds. `BUCKET` is the one that went to the heap last, `LAST_BUCKET` the first beyond all; of
+the events of the next bucket, `FETCHED` is the one whose rows are fetched next; the rest are the events and the time
+when they were spread, and blocks of their memory."""
 
 # --- rows of `changes`: what faults make of the world from a time on
 

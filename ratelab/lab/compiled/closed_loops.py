@@ -28,7 +28,6 @@ from ratelab.lab.closed_loop.state import NONE, World
 from ratelab.lab.compiled import check_bound, specialize
 from ratelab.lab.compiled.event_heap import (
     BLOCK_WIDTH,
-    BUCKET_WIDTH,
     CLIENT_PLACE,
     EVENTS_PER_BLOCK,
     HEAP_BEGIN,
@@ -70,7 +69,7 @@ MEMORY_KINDS: dict[str, tuple[str, int]] = {
     "tries": ("int64", TRY_WIDTH),
     "delays": ("int64", len(streams.DELAY_FIELDS)), "windows": ("int64", windows.WINDOW_WIDTH),
     "changes": ("int64", len(state.CHANGE_FIELDS)),
-    "buckets": ("int64", BUCKET_WIDTH), "blocks": ("int64", BLOCK_WIDTH),
+    "blocks": ("int64", BLOCK_WIDTH),
 }  # fmt: skip
 """The type of each field of a world, and the number of integers in its rows, 0 for a column."""
 

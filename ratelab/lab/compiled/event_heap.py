@@ -37,11 +37,14 @@ ROW_WIDTH, TRY_WIDTH = (
 )
 """Integers in the rows of the tables that are accessed at random, which are whole lines of the cache."""
 
-BUCKET_WIDTH, BLOCK_WIDTH = 2, 32
-"""Integers in a bucket, the number of its newest block and of the events there, and in a block."""
+BLOCK_WIDTH = 32
+"""Integers in a block."""
 
 EVENTS_PER_BLOCK = BLOCK_WIDTH // 2 - 1
-"""A block begins with the number of the next one of its bucket."""
+"""A block begins with the place of the newest event in the next one of its bucket."""
+
+PLACE_SHIFT = EVENTS_PER_BLOCK.bit_length()
+"""Bits of the number of an event in its block."""
 
 EVENTS_PER_BUCKET = 32
 """Events that a bucket shall have, about."""
@@ -56,22 +59,26 @@ MAX_SHIFT = 50
 
 
 def create_buckets(clients: int) -> NDArray[np.int64]:
-    """Return empty buckets, a power of 2 of them and one more for all later events."""
+    """Return empty buckets, a power of 2 of them and one more for all later events.
+
+    A bucket is the place of its newest event, which is the number of the block and that of the event in the block, from
+    1, in the last four bits. Without events, these bits say that there is no room, and the number of the block is -1.
+    """
     count = max(MIN_BUCKETS, 1 << (clients // 16).bit_length())
-    return np.tile(np.array([state.NONE, EVENTS_PER_BLOCK], np.int64), (count + 1, 1))
+    return np.full(count + 1, state.NONE)
 
 
 def fill_blocks(pairs: NDArray[np.int64], buckets: NDArray[np.int64], totals: Any) -> NDArray[np.int64]:
     """Return blocks with these pairs of time and event, which become those of the last bucket."""
     count = -(-len(pairs) // EVENTS_PER_BLOCK)
     blocks = np.zeros((count, EVENTS_PER_BLOCK + 1, 2), np.int64)
-    blocks[:, 0, 0] = np.arange(count) - 1
+    blocks[:, 0, 0] = (np.arange(count) << PLACE_SHIFT) - 1
     filled = np.zeros((count * EVENTS_PER_BLOCK, 2), np.int64)
     filled[: len(pairs)] = pairs
     blocks[:, 1:] = filled.reshape(count, EVENTS_PER_BLOCK, 2)
     if count:
-        buckets[-1] = count - 1, len(pairs) - (count - 1) * EVENTS_PER_BLOCK
-    totals[state.FREE_BLOCKS] = totals[state.BUCKET] = state.NONE
+        buckets[-1] = (count - 1 << PLACE_SHIFT) + len(pairs) - (count - 1) * EVENTS_PER_BLOCK
+    totals[state.FREE_BLOCKS] = totals[state.BUCKET] = totals[state.FETCHED] = state.NONE
     totals[state.USED_BLOCKS] = count
     totals[state.LATER] = len(pairs)
     return blocks.reshape(count, BLOCK_WIDTH)
@@ -90,6 +97,7 @@ def _overload_first_time(world: Any) -> Callable[..., Any]:  # noqa: ARG001
             if not totals[later]:
                 return -1
             advance(world)
+        fetch_next(world)
         return world.heap[first]
 
     return find
@@ -147,20 +155,21 @@ def add_later(world: Any, time: Any, event: Any) -> None:
     if bucket < totals[state.LAST_BUCKET]:
         place = bucket & (last - 1)
         totals[state.SPREAD] += 1
-    block, count = buckets[place, 0], buckets[place, 1]
-    if count == EVENTS_PER_BLOCK:
-        older = block
-        block, count = totals[state.FREE_BLOCKS], 0
+    newest = buckets[place]
+    if newest & EVENTS_PER_BLOCK == EVENTS_PER_BLOCK:
+        block = totals[state.FREE_BLOCKS]
         if block == state.NONE:
             block = totals[state.USED_BLOCKS]
             totals[state.USED_BLOCKS] = block + 1
         else:
             totals[state.FREE_BLOCKS] = blocks[block, 0]
-        blocks[block, 0] = older
-        buckets[place, 0] = block
-    blocks[block, 2 * count + 2] = time
-    blocks[block, 2 * count + 3] = event
-    buckets[place, 1] = count + 1
+        blocks[block, 0] = newest
+        newest = block << PLACE_SHIFT
+    newest += 1
+    buckets[place] = newest
+    block, number = newest >> PLACE_SHIFT, newest & EVENTS_PER_BLOCK
+    blocks[block, 2 * number] = time
+    blocks[block, 2 * number + 1] = event
     totals[state.LATER] += 1
 
 
@@ -172,28 +181,28 @@ def advance(world: Any) -> None:
         spread(world)
     bucket = totals[state.BUCKET] + 1
     mask = len(buckets) - 2
-    while buckets[bucket & mask, 0] == state.NONE:
+    while buckets[bucket & mask] == state.NONE:
         bucket += 1
     totals[state.BUCKET] = bucket
     empty(world, bucket & mask)
+    totals[state.FETCHED] = buckets[bucket + 1 & mask]
+    fetch_block(world, buckets[bucket + 2 & mask])
 
 
 @register_jitable
 def empty(world: Any, place: Any) -> None:
     """Move the events of a bucket to the heap, and fetch the rows of these events into the cache."""
     totals, buckets, blocks, heap = world.totals, world.buckets, world.blocks, world.heap
-    block, count, size = buckets[place, 0], buckets[place, 1], 0
-    buckets[place, 0], buckets[place, 1] = state.NONE, EVENTS_PER_BLOCK
-    while block != state.NONE:
-        for number in range(2, 2 * count + 2, 2):
-            event = blocks[block, number + 1]
-            fetch_rows(world, event)
-            sift_up(heap, size, blocks[block, number], event)
+    newest, size = buckets[place], 0
+    buckets[place] = state.NONE
+    while newest != state.NONE:
+        block = newest >> PLACE_SHIFT
+        for number in range(2, 2 * (newest & EVENTS_PER_BLOCK) + 2, 2):
+            sift_up(heap, size, blocks[block, number], blocks[block, number + 1])
             size += 1
-        older = blocks[block, 0]
+        newest = blocks[block, 0]
         blocks[block, 0] = totals[state.FREE_BLOCKS]
         totals[state.FREE_BLOCKS] = block
-        block, count = older, EVENTS_PER_BLOCK
     totals[state.HEAP_SIZE] = size
     totals[state.LATER] -= size
     totals[state.SPREAD] -= size
@@ -206,15 +215,16 @@ def spread(world: Any) -> None:
     """Spread the events of the last bucket, while the others are empty."""
     totals, buckets, blocks = world.totals, world.buckets, world.blocks
     last = len(buckets) - 1
-    newest, newest_count = buckets[last, 0], buckets[last, 1]
-    buckets[last, 0], buckets[last, 1] = state.NONE, EVENTS_PER_BLOCK
-    first_time, total = blocks[newest, 2], 0.0
-    block, count = newest, newest_count
-    while block != state.NONE:
-        for number in range(2, 2 * count + 2, 2):
+    newest = buckets[last]
+    buckets[last] = state.NONE
+    first_time, total = blocks[newest >> PLACE_SHIFT, 2], 0.0
+    place = newest
+    while place != state.NONE:
+        block = place >> PLACE_SHIFT
+        for number in range(2, 2 * (place & EVENTS_PER_BLOCK) + 2, 2):
             first_time = min(first_time, blocks[block, number])
             total += float(blocks[block, number])
-        block, count = blocks[block, 0], EVENTS_PER_BLOCK
+        place = blocks[block, 0]
     events, passed = totals[state.EVENTS] - totals[state.SPREAD_EVENTS], totals[state.NOW] - totals[state.SPREAD_TIME]
     if not events:
         events = totals[state.LATER]
@@ -226,17 +236,39 @@ def spread(world: Any) -> None:
     totals[state.LAST_BUCKET] = (first_time >> shift) + last
     totals[state.SPREAD_EVENTS], totals[state.SPREAD_TIME] = totals[state.EVENTS], totals[state.NOW]
     totals[state.LATER] = 0
-    block, count = newest, newest_count
-    while block != state.NONE:
-        for number in range(2, 2 * count + 2, 2):
+    while newest != state.NONE:
+        block = newest >> PLACE_SHIFT
+        for number in range(2, 2 * (newest & EVENTS_PER_BLOCK) + 2, 2):
             add_later(world, blocks[block, number], blocks[block, number + 1])
-        older = blocks[block, 0]
+        newest = blocks[block, 0]
         blocks[block, 0] = totals[state.FREE_BLOCKS]
         totals[state.FREE_BLOCKS] = block
-        block, count = older, EVENTS_PER_BLOCK
 
 
 # --- fetching
+
+
+@register_jitable
+def fetch_next(world: Any) -> None:
+    """Fetch the rows of a further event of the next bucket into the cache, one with each event that is processed.
+
+    Fetching those of all events at once takes as long as waiting for them.
+    """
+    totals, blocks = world.totals, world.blocks
+    place = totals[state.FETCHED]
+    if place == state.NONE:
+        return
+    block, number = place >> PLACE_SHIFT, place & EVENTS_PER_BLOCK
+    fetch_rows(world, blocks[block, 2 * number + 1])
+    totals[state.FETCHED] = place - 1 if number > 1 else blocks[block, 0]
+
+
+@register_jitable
+def fetch_block(world: Any, place: Any) -> None:
+    """Fetch a block of a bucket into the cache."""
+    if place != state.NONE:
+        for line in range(0, BLOCK_WIDTH, LINE_INTEGERS):
+            prefetch(world.blocks, (place >> PLACE_SHIFT) * BLOCK_WIDTH + line)
 
 
 @register_jitable
