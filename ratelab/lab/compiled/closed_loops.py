@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -25,26 +25,8 @@ from ratelab.lab.closed_loop import answers, gates, loop, schedule, service, sta
 from ratelab.lab.closed_loop.behavior import Population
 from ratelab.lab.closed_loop.engine import BOOLEANS, REQUEST_COLUMNS, ROW_COLUMNS, check_rows
 from ratelab.lab.closed_loop.state import NONE, World
-from ratelab.lab.compiled import check_bound, specialize
-from ratelab.lab.compiled.event_heap import (
-    BLOCK_WIDTH,
-    CLIENT_PLACE,
-    EVENTS_PER_BLOCK,
-    HEAP_BEGIN,
-    REQUEST_PLACE,
-    ROW_WIDTH,
-    TRY_WIDTH,
-    create_buckets,
-    fill_blocks,
-)
-from ratelab.lab.compiled.intrinsics import (
-    CompilerError,
-    compile_for,
-    declare_memory,
-    jit,
-    keep,
-    slice_unchecked,
-)
+from ratelab.lab.compiled import check_bound, event_heap, specialize
+from ratelab.lab.compiled.intrinsics import CompilerError, compile_for, declare_memory, jit, keep, slice_unchecked
 from ratelab.lab.compiled.loops import find_begin, step
 from ratelab.lab.compiled.specialize import create_stand_in
 from ratelab.lab.compiled.states import MIN_LONG_STATE
@@ -65,11 +47,10 @@ MEMORY_KINDS: dict[str, tuple[str, int]] = {
     **{name: ({"q": "int64", "i": "int32", "b": "int8"}[kind], 0)
        for name, kind in (ROW_COLUMNS | REQUEST_COLUMNS).items()},
     "chances": ("float64", 0), "behaviors": ("int64", len(state.BEHAVIOR_FIELDS)),
-    "streams": ("uint64", ROW_WIDTH), "requests": ("int64", ROW_WIDTH), "clients": ("int64", ROW_WIDTH),
-    "tries": ("int64", TRY_WIDTH),
+    "streams": ("uint64", event_heap.ROW_WIDTH), "requests": ("int64", event_heap.ROW_WIDTH),
+    "clients": ("int64", event_heap.ROW_WIDTH), "tries": ("int64", event_heap.TRY_WIDTH),
     "delays": ("int64", len(streams.DELAY_FIELDS)), "windows": ("int64", windows.WINDOW_WIDTH),
-    "changes": ("int64", len(state.CHANGE_FIELDS)),
-    "blocks": ("int64", BLOCK_WIDTH),
+    "changes": ("int64", len(state.CHANGE_FIELDS)), "blocks": ("int64", event_heap.BLOCK_WIDTH),
 }  # fmt: skip
 """The type of each field of a world, and the number of integers in its rows, 0 for a column."""
 
@@ -78,14 +59,23 @@ SCALARS: dict[str, Any] = {"duration": numba.int64, "origin": numba.int64, "erro
 
 MEMORY = {name: kind for name, kind in MEMORY_KINDS.items() if name not in (*SCALARS, "limiter")}
 
-SHARED = ("streams", "requests", "clients")
+ROW_TABLES = ("streams", "requests", "clients")
 """The fields that are parts of the same rows."""
 
-LIMITER_KINDS: dict[type, Any] = {}
-"""The type of the limiter by the class of worlds."""
 
-LIMITER_WORD = 2 * len(MEMORY) + len(SCALARS)
-"""The place of the address of the limiter in the directory, which is its end."""
+class WorldKind(NamedTuple):
+    """What compiled code needs to know of a class of worlds."""
+
+    limiter: Any
+    """The type of the limiter."""
+    is_instant: bool
+    """Whether clients know each result at once, and learn nothing from it but whether to try again."""
+
+
+WORLDS: dict[type, WorldKind] = {}
+"""By class of worlds."""
+
+LIMITER_WORD = 2 * len(MEMORY) + len(SCALARS)  # the address of the limiter, the last word of the directory
 
 
 class CompiledEngine:
@@ -94,25 +84,25 @@ class CompiledEngine:
     def __init__(self, policy: Policy | None, population: Population) -> None:
         fields = tables.create_world_fields(population)
         pairs = np.stack(fields.pop("heap"), axis=1).astype(np.int64)
-        fields["heap"] = [0] * 2 * HEAP_BEGIN
-        fields["buckets"] = create_buckets(len(fields["clients"]))
-        fields["blocks"] = fill_blocks(pairs, fields["buckets"], fields["totals"])
+        fields["heap"] = [0] * 2 * event_heap.HEAP_BEGIN
+        fields["buckets"] = event_heap.create_buckets(len(fields["clients"]))
+        fields["blocks"] = event_heap.fill_blocks(pairs, fields["buckets"], fields["totals"])
         self._limiter = None if policy is None else CompiledLimiter(policy.algorithm, population)
         fields["limiter"] = self._limiter and self._limiter.arrays
         for name, (kind, width) in MEMORY.items():
-            if name not in SHARED:
+            if name not in ROW_TABLES:
                 fields[name] = _align(np.array(fields.get(name, ()), kind), width)
-        streams, clients = fields["streams"], fields["clients"]
-        self._clients = len(clients)
-        self._rows = _allocate((self._clients, ROW_WIDTH), np.int64)
+        self._clients = len(fields["clients"])
+        self._rows = _allocate((self._clients, event_heap.ROW_WIDTH), np.int64)
         self.world = World(**fields, requests=self._rows)
         self._share_rows()
-        self.world.streams[:], self.world.clients[:] = streams, clients
+        self.world.streams[:], self.world.clients[:] = fields["streams"], fields["clients"]
         self._directory = np.zeros(LIMITER_WORD + 1, np.int64)
         for place, (name, scalar) in enumerate(SCALARS.items(), 2 * len(MEMORY)):
             self._directory[place : place + 1].view(scalar.name)[:] = fields[name]
         limiter_kind = numba.typeof(self.world.limiter)  # type: ignore[no-untyped-call]
-        self._passed = _find_world_class(limiter_kind)(self._directory.ctypes.data)
+        world_kind = WorldKind(limiter_kind, _is_instant(self.world, policy))
+        self._passed = _find_world_class(world_kind)(self._directory.ctypes.data)
         try:
             self._run = _compile_run(
                 numba.typeof(self._passed),  # type: ignore[no-untyped-call]
@@ -152,19 +142,21 @@ class CompiledEngine:
         pushes = PUSHES_PER_EVENT * events + int(totals[state.WAITING])
         size = int(totals[state.HEAP_SIZE])
         room = size + int(totals[state.LATER]) + pushes
-        if 2 * (room + HEAP_BEGIN) > len(world.heap):
-            world.heap = _copy(world.heap, 2 * (size + HEAP_BEGIN), 2 * (room + room // 2 + HEAP_BEGIN))
+        if 2 * (room + event_heap.HEAP_BEGIN) > len(world.heap):
+            world.heap = _copy(
+                world.heap, 2 * (size + event_heap.HEAP_BEGIN), 2 * (room + room // 2 + event_heap.HEAP_BEGIN)
+            )
         blocks = int(totals[state.USED_BLOCKS])
-        room = blocks + len(world.buckets) + pushes // EVENTS_PER_BLOCK + 2
+        room = blocks + len(world.buckets) + pushes // event_heap.EVENTS_PER_BLOCK + 2
         if room > len(world.blocks):
             world.blocks = _copy(world.blocks, blocks, room + room // 2)
 
     def _share_rows(self) -> None:
         """Let streams, requests and clients be parts of the same rows."""
         rows, own = self._rows, self._rows[: self._clients]
-        self.world.streams = own[:, :REQUEST_PLACE].view(np.uint64)
-        self.world.requests = rows[:, REQUEST_PLACE:CLIENT_PLACE]
-        self.world.clients = own[:, CLIENT_PLACE : CLIENT_PLACE + len(state.CLIENT_FIELDS)]
+        self.world.streams = own[:, : event_heap.REQUEST_PLACE].view(np.uint64)
+        self.world.requests = rows[:, event_heap.REQUEST_PLACE : event_heap.CLIENT_PLACE]
+        self.world.clients = own[:, event_heap.CLIENT_PLACE : event_heap.CLIENT_PLACE + len(state.CLIENT_FIELDS)]
 
     def _estimate_rows(self, used: int, events: int) -> int:
         """Return how many rows a column needs to the end if the run goes on as so far, or a limit.
@@ -181,6 +173,13 @@ class CompiledEngine:
         used = int(self.world.totals[state.TRY_ROWS if name in ROW_COLUMNS else state.REQUEST_ROWS])
         values: NDArray[Any] = getattr(self.world, name)[:used]
         return values.view(np.bool_) if name in BOOLEANS else values
+
+
+def _is_instant(world: World, policy: Policy | None) -> bool:
+    """Return whether no event can follow a try but a retry, or the next request."""
+    if world.server[state.WORKERS] or (policy is not None and traits_of(policy.algorithm).queues):
+        return False
+    return bool((world.behaviors[:, state.LATENCY] == NONE).all() and not world.behaviors[:, state.LEARNS].any())
 
 
 def _allocate(shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
@@ -245,14 +244,14 @@ class CompiledLimiter:
 
 
 @cache
-def _find_world_class(limiter_kind: Any) -> Any:
-    """Return the class of worlds with a type of limiters; a digest of the sources is for the cache of machine code."""
+def _find_world_class(kind: WorldKind) -> Any:
+    """Return the class of worlds of a kind; a digest of the sources is for the cache of machine code."""
     modules = (answers, gates, loop, schedule, service, state, streams, windows)
     files = [Path(module.__file__ or "") for module in modules] + sorted(Path(__file__).parent.glob("*.py"))
-    source = b"".join(path.read_bytes() for path in files) + str(limiter_kind).encode()
+    source = b"".join(path.read_bytes() for path in files) + str(kind).encode()
     digest = blake2b(source, digest_size=12).hexdigest()
     world_class = specialize.__getattr__("-".join(("World", digest, "directory")))
-    LIMITER_KINDS[world_class] = limiter_kind
+    WORLDS[world_class] = kind
     return world_class
 
 
@@ -267,19 +266,39 @@ def _run(world: Any, limiter: Any, events: int) -> int:
     return loop.run(world, events)
 
 
+def _register_spared(function: Callable[..., Any], result: Any) -> None:
+    """Let machine code call a function of a world, which just returns `result` where it is never called."""
+
+    def spare(*_: Any) -> Any:
+        return result
+
+    def choose(world: Any, *_: Any) -> Any:
+        return spare if WORLDS[world.instance_class].is_instant else function
+
+    options: Any = {"no_cfunc_wrapper": True}
+    overload(function, strict=False, jit_options=options)(choose)
+
+
 for _function in (
     streams.negative_log, streams.draw_exponential, streams.draw_normal, streams.draw_delay, streams.draw_part,
     windows.advance, windows.count, windows.clear, schedule.schedule, schedule.schedule_expiry,
-    gates.throttles, gates.find_breaker_state, gates.count_calls, gates.exceeds_share, gates.trip, gates.learn,
-    gates.adapt_rate, gates.take_turn, gates.deposit, gates.pay_retry,
-    service.reach, service.succeed, service.answer, service.draw_latency, service.begin_service, service.finish,
-    service.enqueue, service.unlink, service.dequeue, service.read, service.write,
-    answers.receive, answers.watch, answers.expire, answers.leave, answers.free_try, answers.settle, answers.retry,
-    answers.end_request, answers.read_wait, answers.find_wait, answers.add_jitter,
-    loop.run, loop.begin_serial, loop.take_request, loop.begin_request, loop.send, loop.is_held_back, loop.add_try,
-    loop.take_over, loop.hedge, loop.reach_limiter, loop.record,
+    gates.throttles, gates.find_breaker_state, gates.trip, gates.adapt_rate, gates.take_turn, gates.deposit,
+    gates.pay_retry,
+    service.succeed, service.answer, service.begin_service, service.enqueue, service.unlink, service.dequeue,
+    service.read,
+    answers.settle, answers.retry, answers.end_request, answers.read_wait, answers.find_wait, answers.add_jitter,
+    loop.run, loop.begin_serial, loop.take_request, loop.begin_request, loop.send, loop.record,
 ):  # fmt: skip
     register_jitable(no_cfunc_wrapper=True)(_function)  # machine code alone calls it
+
+_SPARED: dict[Callable[..., Any], Any] = {
+    gates.count_calls: None, gates.exceeds_share: False, gates.learn: None, loop.is_held_back: False,
+    service.reach: None, service.draw_latency: 0, service.finish: None, service.write: None,
+    answers.receive: state.PENDING, answers.expire: state.PENDING, answers.watch: None, answers.leave: None,
+    answers.free_try: None, loop.add_try: 0, loop.take_over: 0, loop.hedge: 0, loop.reach_limiter: None,
+}  # fmt: skip
+for _spared in _SPARED.items():
+    _register_spared(*_spared)
 
 
 declare_memory(
@@ -290,7 +309,7 @@ declare_memory(
         for name, (kind, width) in MEMORY.items()
     },
     SCALARS,
-    ("limiter", LIMITER_KINDS),
+    ("limiter", WORLDS),
 )
 
 

@@ -61,8 +61,8 @@ MAX_SHIFT = 50
 def create_buckets(clients: int) -> NDArray[np.int64]:
     """Return empty buckets, a power of 2 of them and one more for all later events.
 
-    A bucket is the place of its newest event, which is the number of the block and that of the event in the block, from
-    1, in the last four bits. Without events, these bits say that there is no room, and the number of the block is -1.
+    A bucket is the place of its newest event: the number of the block, and in the last four bits that of the event
+    there, from 1. An empty bucket is -1, the last place of a block that there is not, so that its next event needs one.
     """
     count = max(MIN_BUCKETS, 1 << (clients // 16).bit_length())
     return np.full(count + 1, state.NONE)
@@ -186,7 +186,10 @@ def advance(world: Any) -> None:
     totals[state.BUCKET] = bucket
     empty(world, bucket & mask)
     totals[state.FETCHED] = buckets[bucket + 1 & mask]
-    fetch_block(world, buckets[bucket + 2 & mask])
+    place = buckets[bucket + 2 & mask]
+    if place != state.NONE:
+        for line in range(0, BLOCK_WIDTH, LINE_INTEGERS):
+            prefetch(world.blocks, (place >> PLACE_SHIFT) * BLOCK_WIDTH + line)
 
 
 @register_jitable
@@ -250,10 +253,7 @@ def spread(world: Any) -> None:
 
 @register_jitable
 def fetch_next(world: Any) -> None:
-    """Fetch the rows of a further event of the next bucket into the cache, one with each event that is processed.
-
-    Fetching those of all events at once takes as long as waiting for them.
-    """
+    """Fetch the rows of another event of the next bucket into the cache; for all at once, the processor would wait."""
     totals, blocks = world.totals, world.blocks
     place = totals[state.FETCHED]
     if place == state.NONE:
@@ -264,21 +264,12 @@ def fetch_next(world: Any) -> None:
 
 
 @register_jitable
-def fetch_block(world: Any, place: Any) -> None:
-    """Fetch a block of a bucket into the cache."""
-    if place != state.NONE:
-        for line in range(0, BLOCK_WIDTH, LINE_INTEGERS):
-            prefetch(world.blocks, (place >> PLACE_SHIFT) * BLOCK_WIDTH + line)
-
-
-@register_jitable
 def fetch_rows(world: Any, event: Any) -> None:
     """Fetch the rows that an event will access into the cache."""
     kind, row = event >> state.KIND_SHIFT & state.KIND_MASK, event & state.ROW_MASK
     if kind == state.RETRY_DUE or kind == state.START_DUE:
-        prefetch(world.streams, ROW_WIDTH * row)
-        prefetch(world.streams, ROW_WIDTH * row + LINE_INTEGERS)
-        prefetch(world.streams, ROW_WIDTH * row + 2 * LINE_INTEGERS)
+        for line in range(ROW_WIDTH * row, ROW_WIDTH * row + 3 * LINE_INTEGERS, LINE_INTEGERS):
+            prefetch(world.streams, line)
     else:
         for line in range(TRY_WIDTH * row, TRY_WIDTH * (row + 1), LINE_INTEGERS):
             prefetch(world.tries, line)

@@ -148,7 +148,7 @@ def declare_memory(
             if not tuple_type.instance_class.__name__.startswith(prefix):
                 return None
             if attribute == kept_name:
-                return kept_kinds[tuple_type.instance_class]
+                return kept_kinds[tuple_type.instance_class].limiter
             return arrays[attribute][0] if attribute in arrays else scalars.get(attribute)
 
     extending.infer_getattr(FieldTemplate)
@@ -208,7 +208,7 @@ def _read_scalar(scalar: Any, position: int, context: Any, builder: Any, kind: A
 
 
 def _read_kept(kinds: Any, position: int, context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    kept = kinds[kind.instance_class]
+    kept = kinds[kind.instance_class].limiter
     if kept == types.none:
         return context.get_dummy_value()
     address = builder.load(_find_word(builder, value, position))
