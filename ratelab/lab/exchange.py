@@ -54,9 +54,9 @@ class Exchange:
 
     def create(self) -> None:
         """Create the folder, and a file that marks the run as active."""
-        system, path = self._locate_run(self.run)
         try:
             with translate_errors():
+                system, path = self._locate_run(self.run)
                 system.create_dir(path.rpartition("/")[0], recursive=True)
                 with system.open_output_stream(path) as file:
                     file.write(json.dumps([platform.node(), os.getpid()]).encode())
@@ -157,10 +157,10 @@ class Exchange:
         return sum(size for _, size in self._list())
 
     def _list(self) -> list[tuple[str, int]]:
-        system, folder = locate(self.folder)
-        selector = arrow_fs.FileSelector(folder, allow_not_found=True)
         try:
             with translate_errors():
+                system, folder = locate(self.folder)
+                selector = arrow_fs.FileSelector(folder, allow_not_found=True)
                 return [(info.path, int(info.size or 0)) for info in system.get_file_info(selector)]
         except OSError as error:
             raise ExchangeError(

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,8 +20,11 @@ from ratelab.errors import InputError, ResourceError, format_reason, install_hin
 FileSystem: TypeAlias = Any
 """A file system of pyarrow, which has no type annotations."""
 
-READ_AHEAD_BYTES = 2**23
-"""Bytes that are fetched from an object store at a time."""
+BUCKET_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
+"""Schemes of URIs of object stores, to which files can be written."""
+
+GOOGLE_RETRY_S = 30
+"""The time for which requests to Google Cloud Storage are repeated, also without credentials; by default 15 minutes."""
 
 
 def locate(path: str) -> tuple[FileSystem, str]:
@@ -31,15 +35,26 @@ def locate(path: str) -> tuple[FileSystem, str]:
     if scheme in ("http", "https"):
         return _create_http(scheme), path
     root, _, name = rest.partition("/")
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if scheme == "s3":
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    else:
+        endpoint, region = os.environ.get("STORAGE_EMULATOR_HOST"), None
     system, base = _create_system(scheme, root, endpoint, region)
     return system, f"{base.rstrip('/')}/{name}"
 
 
 def make_absolute(path: str) -> str:
-    """Return a path or URI that is the same in other processes, without a slash at its end."""
-    return (path if "://" in path else str(Path(path).absolute())).rstrip("/")
+    """Return the path or URI of a folder that is the same in other processes, without a slash at its end.
+
+    Raises `InputError` for a URI that is not that of a bucket.
+    """
+    scheme, separator, rest = path.partition("://")
+    if not separator:
+        return str(Path(path).absolute())
+    if scheme not in BUCKET_SCHEMES or not rest.strip("/"):
+        raise InputError(f"the exchange must be a folder or a bucket such as s3://bucket/folder, got {path}: name one")
+    return path.rstrip("/")
 
 
 @lru_cache(maxsize=16)
@@ -47,6 +62,11 @@ def _create_system(scheme: str, root: str, endpoint: str | None, region: str | N
     """Create the file system of a bucket or container; credentials are those of the environment."""
     if scheme == "s3" and (endpoint or region):
         return arrow_fs.S3FileSystem(endpoint_override=endpoint, region=region), root
+    if scheme in ("gs", "gcs"):
+        emulator: dict[str, Any] = {}
+        if endpoint:
+            emulator = {"anonymous": True, "scheme": "http", "endpoint_override": endpoint.removeprefix("http://")}
+        return arrow_fs.GcsFileSystem(retry_time_limit=timedelta(seconds=GOOGLE_RETRY_S), **emulator), root
     system, base = arrow_fs.FileSystem.from_uri(f"{scheme}://{root}")
     return system, base
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from cli_runner import get_error
 from dask_cluster import run_cluster
 from inline_engine import InlineEngine, write_random_log
-from killing_task import KillingEngine, WaitingTask, count_tasks
+from killing_task import KillingEngine, NumberTask, WaitingTask, count_tasks
 
 from ratelab.algorithms import parse_policy
 from ratelab.lab.cluster import results
@@ -62,15 +63,18 @@ def test_a_lost_scheduler_is_a_one_line_error_and_the_run_resumes(log: Path, tmp
     assert run.stages[0].resumed == finished == run.stages[0].tasks - inline.executed.count("read")
 
 
-def test_the_loss_of_all_workers_is_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("work", [WaitingTask(), NumberTask()], ids=["running", "finished"])
+def test_the_loss_of_all_workers_is_a_one_line_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[[int], object]
+) -> None:
     monkeypatch.setattr("ratelab.lab.engines.dask.NO_WORKERS_TIMEOUT_S", 0.1)
     monkeypatch.setattr("ratelab.lab.engines.dask._COUNT_S", 0.1)
     with run_cluster(tmp_path, 1) as cluster, closing(open_engine(cluster.url)) as engine:
-        tasks = engine.map(WaitingTask(), range(5))
-        assert next(tasks)[0] == 0
+        tasks = engine.map(work, range(5))
+        next(tasks)
         os.kill(cluster.workers, signal.SIGKILL)
         with pytest.raises(EngineError, match=r"has no workers: start one .* to resume"):
-            next(tasks)
+            list(tasks)
 
 
 def test_workers_with_other_versions_are_rejected(log: Path, tmp_path: Path) -> None:

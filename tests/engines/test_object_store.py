@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Generator, Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +19,8 @@ from cli_runner import get_error, get_output, invoke
 from failing_http import FailingServer, run_failing_server
 from inline_engine import InlineEngine, write_random_log
 from valkey_servers import free_port
+
+from ratelab.lab import filesystems
 
 fs = pytest.importorskip("pyarrow.fs")
 pytest.importorskip("moto")
@@ -131,6 +134,16 @@ def test_remote_files_that_do_not_exist_are_one_line_errors(store: Any) -> None:
     for engine in ((), ("--engine", "processes:1")):
         error = get_error("replay", "s3://logs/none.log", "--rate", "1/s", *engine)
         assert "s3://logs/none.log: it cannot be opened" in error
+
+
+def test_an_emulator_of_google_cloud_storage_is_found_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9023")
+    system, path = filesystems.locate("gs://bucket/folder/log")
+    assert path == "bucket/folder/log"
+    expected = fs.GcsFileSystem(
+        anonymous=True, scheme="http", endpoint_override="127.0.0.1:9023", retry_time_limit=timedelta(seconds=30)
+    )
+    assert system == expected
 
 
 @pytest.fixture

@@ -91,6 +91,15 @@ class WaitingTask:
             threading.Event().wait()
 
 
+class NumberTask:
+    """A task that returns its item."""
+
+    label = "number"
+
+    def __call__(self, item: int) -> int:
+        return item
+
+
 class ExitingTask:
     """A task that always ends its process."""
 

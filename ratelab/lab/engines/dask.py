@@ -21,7 +21,7 @@ DISCONNECT_TIMEOUT_S = 2
 NO_WORKERS_TIMEOUT_S = 60
 """The time for which a run waits for workers after it has lost all of them."""
 
-_CHECK_S = 0.5  # between two looks at the connection
+_WAIT_S = 2  # between two looks at the connection
 _COUNT_S = 5  # between two counts of the workers, if no task ends
 
 
@@ -56,6 +56,8 @@ class DaskEngine:
 
     def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Generator[tuple[int, Any], None, None]:
         """Yield results as they are completed; Dask repeats the tasks of lost workers."""
+        import distributed
+
         checked = _VersionCheck(work, collect_versions())
         done: SimpleQueue[Any] = SimpleQueue()
         futures = self._client.map(checked, items, pure=False, key=f"ratelab-{getattr(work, 'label', 'task')}")
@@ -64,20 +66,27 @@ class DaskEngine:
             future.add_done_callback(done.put)
         try:
             while numbers:
-                future = self._take(done)
-                yield numbers.pop(future.key), self._get_result(future)
+                try:
+                    future = self._wait(lambda seconds: done.get(timeout=seconds))
+                    result = self._get_result(future)
+                except distributed.comm.CommClosedError:
+                    raise self._describe_lost_connection() from None
+                yield numbers.pop(future.key), result
         finally:
             if numbers and self._client.status == "running":
                 with suppress(Exception):
                     self._client.cancel(futures, force=True)
 
-    def _take(self, done: SimpleQueue[Any]) -> Any:
-        """Return the next completed task; raise `EngineError` if the connection or all workers are lost."""
+    def _wait(self, ask: Callable[[float], Any]) -> Any:
+        """Return what `ask` returns, which raises `TimeoutError` or `Empty` after the given seconds.
+
+        Raises `EngineError` if the connection or all workers are lost.
+        """
         seen = counted = monotonic()
         while True:
             try:
-                return done.get(timeout=_CHECK_S)
-            except Empty:
+                return ask(_WAIT_S)
+            except (TimeoutError, Empty):
                 self._check_connection()
             if monotonic() - counted < _COUNT_S:
                 continue
@@ -99,16 +108,23 @@ class DaskEngine:
 
     def _check_connection(self) -> None:
         if self._client.status != "running":
-            raise EngineError(
-                f"the connection to the Dask scheduler at {self._address} is lost: start it again, "
-                "then run the same command to resume"
-            )
+            raise self._describe_lost_connection()
+
+    def _describe_lost_connection(self) -> EngineError:
+        return EngineError(
+            f"the connection to the Dask scheduler at {self._address} is lost: start it again, "
+            "then run the same command to resume"
+        )
 
     def _get_result(self, future: Any) -> Any:
         from distributed import KilledWorker
 
-        if future.status == "finished":
-            return future.result()
+        if future.status in ("finished", "lost", "pending"):  # a result that is lost with its worker is computed again
+            try:
+                return self._wait(lambda seconds: future.result(timeout=seconds))
+            except Exception:
+                if future.status != "error":
+                    raise
         self._check_connection()
         if future.status != "error":
             raise EngineError(
