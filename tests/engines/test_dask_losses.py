@@ -72,7 +72,10 @@ def test_the_loss_of_all_workers_is_a_one_line_error(
     with run_cluster(tmp_path, 1) as cluster, closing(open_engine(cluster.url)) as engine:
         tasks = engine.map(work, range(5))
         next(tasks)
-        os.kill(cluster.workers, signal.SIGKILL)
+        with Client(cluster.scheduler_url, set_as_default=False) as client:
+            (process,) = client.run(os.getpid).values()
+        for each in (cluster.workers, process):
+            os.kill(each, signal.SIGKILL)
         with pytest.raises(EngineError, match=r"has no workers: start one .* to resume"):
             list(tasks)
 

@@ -56,7 +56,7 @@ class DaskEngine:
 
     def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Generator[tuple[int, Any], None, None]:
         """Yield results as they are completed; Dask repeats the tasks of lost workers."""
-        import distributed
+        from distributed.comm.core import CommClosedError
 
         checked = _VersionCheck(work, collect_versions())
         done: SimpleQueue[Any] = SimpleQueue()
@@ -69,7 +69,7 @@ class DaskEngine:
                 try:
                     future = self._wait(lambda seconds: done.get(timeout=seconds))
                     result = self._get_result(future)
-                except distributed.comm.CommClosedError:
+                except CommClosedError:
                     raise self._describe_lost_connection() from None
                 yield numbers.pop(future.key), result
         finally:
@@ -148,8 +148,8 @@ class DaskEngine:
 
 def _silence_loggers() -> None:
     """Turn off the logs of Dask, each of which has a level of its own: errors are reported in one line here."""
-    for name in [*logging.root.manager.loggerDict]:
-        if name.partition(".")[0] == "distributed":
+    for name in [*logging.root.manager.loggerDict, "asyncio"]:
+        if name.partition(".")[0] in ("asyncio", "distributed"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
