@@ -162,7 +162,6 @@ def in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pytest_collection_finish() -> None:
     """Exclude all loaded objects from garbage collection, whose pauses would exceed the deadlines under test."""
-    gc.collect()
     gc.freeze()
     gc.enable()
 
