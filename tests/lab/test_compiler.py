@@ -148,7 +148,7 @@ class Pair(NamedTuple):
 @pytest.mark.parametrize("value", [0.5, np.arange(3)], ids=["a number", "an array"])
 def test_fields_of_other_tuples_are_read_as_ever(value: Any) -> None:
     array = numba.types.Array(numba.int64, 1, "C")
-    arrays, kept = {"field_of_this_test": (array, 0)}, ("kept_of_this_test", {})
-    intrinsics.declare_memory(numba.types.NamedTuple, "MemoryOfThisTest", arrays, {}, kept)
+    arrays, kept = {"field_of_this_test": (array, 0)}, "kept_of_this_test"
+    intrinsics.declare_memory(numba.types.NamedTuple, "MemoryOfThisTest", arrays, {}, (kept, {}))
     read = numba.njit(lambda pair: pair.field_of_this_test)
     assert np.array_equal(read(Pair(1, value)), value)
