@@ -43,7 +43,14 @@ LONG_PAGES = {"README.md", "ratelab/docs/judge.md", "ratelab/docs/policies.md", 
 SLOW = ("--plot", "drill", "scenarios/*.yaml", "retry-storm", "retry-budget", "judge")
 """Parts of commands that only the slow run executes."""
 
-RUN = [one for one in commands() if one.arguments[0] not in LIVE and not any(part in one.text for part in OMITTED)]
+DRAWN = {one.arguments[:end] for one in commands() for end, word in enumerate(one.arguments) if word == "--plot"}
+"""Arguments of commands that also stand on a page with a picture, and print the same."""
+
+RUN = [
+    one
+    for one in commands()
+    if one.arguments[0] not in LIVE and one.arguments not in DRAWN and not any(part in one.text for part in OMITTED)
+]
 
 
 @pytest.fixture(scope="module")
