@@ -12,16 +12,27 @@ from itertools import product
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 from cli_runner import get_output, invoke
 from custom_algorithms import written
 from inline_engine import InlineEngine, write_random_log
 from killing_task import KillingEngine
+from slow_parameters import mark_slow
 
+from ratelab.algorithms import build_policy
+from ratelab.algorithms.fixed_window import FixedWindow
 from ratelab.errors import InputError
 from ratelab.lab.cluster.pieces import Pieces, cut_pieces
+from ratelab.lab.cluster.run import DistributedRun
+from ratelab.lab.cluster.tuning import RemoteDemand
 from ratelab.lab.engines.processes import ProcessEngine
-from ratelab.lab.traces import TraceOptions, inspection
+from ratelab.lab.traces import TraceOptions, inspection, read_traces
+from ratelab.lab.tune import LocalDemand
+from ratelab.lab.tune.outliers import FindOutliers
+from ratelab.lab.tune.queries import CountAlignedNeeds, CountDenied, CountNeeds, Span
+from ratelab.lab.tune.tuning import match_keys
+from ratelab.quota import NS_PER_S, Quota
 
 pytest.importorskip("pyarrow")
 
@@ -137,6 +148,38 @@ def test_every_figure_of_a_tuning_is_that_of_one_process(
     assert (tmp_path / "needs.csv").read_text() == table
     assert engine.executed.count("read") > 3
     assert {*engine.executed} >= {"read", "decide", "answer", "inspect"}
+
+
+@pytest.mark.parametrize("log", mark_slow(LOGS, ["minutes and seconds"]))
+def test_every_answer_about_partitions_is_that_about_all_requests(tmp_path: Path, log: str) -> None:
+    paths = [str(path) for path in prepare(tmp_path, LOGS[log])[1:]]
+    good, ignored = ("10.0.0.*", "10.0.0.1", "client-1*"), ("10.0.1.*", "client-7", "client-2*")
+    options = TraceOptions(within_second="start")
+    trace = read_traces(paths, options)
+    traffic = trace.traffic
+    local = LocalDemand(traffic, match_keys(traffic, good), match_keys(traffic, ignored))
+    files = DistributedRun(InlineEngine(), str(tmp_path), 5, 9_000).read(paths, options, lambda _: None)
+    remote = RemoteDemand(files, good, ignored, lambda _: None)
+    frontiers = [demand.measure_frontier(lambda _: None) for demand in (local, remote)]
+    assert local.ends == remote.ends
+    assert len(local.traffic) == len(remote.traffic) < len(traffic)
+    for name in ("begins", "spans", "amounts"):
+        assert np.array_equal(*(getattr(frontier, name) for frontier in frontiers)), name
+    early = Span(end=traffic.duration // 2)
+    for rate in map(Quota.parse, ("1/min", "1/s", "7/s")):
+        policy = build_policy(FixedWindow, Quota.of(rate, 2))
+        for query in (CountNeeds(rate, early), CountAlignedNeeds(rate, NS_PER_S)):
+            found, needs = (demand.ask([query])[0] for demand in (remote, local))
+            assert found.serialize() == needs.serialize()
+        (denied, outliers), wanted = (
+            demand.ask([CountDenied(policy, early, (rate, 3)), FindOutliers(policy)]) for demand in (remote, local)
+        )
+        assert denied == wanted[0]
+        assert outliers[0] == wanted[1][0]
+        assert [row[:1] + row[2:] for row in outliers[1]] == [row[:1] + row[2:] for row in wanted[1][1]]
+        for unit in (NS_PER_S, 60 * NS_PER_S) if trace.whole_seconds else ():
+            found, needs = (demand.count_spread_needs(rate, unit, lambda _: None) for demand in (remote, local))
+            assert found.serialize() == needs.serialize()
 
 
 @pytest.mark.parametrize("partitions", [3, pytest.param(1, marks=pytest.mark.slow)])

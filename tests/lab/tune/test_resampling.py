@@ -108,6 +108,13 @@ def test_regular_gaps_are_recognized() -> None:
     assert outliers[0].is_regular
 
 
+def test_outliers_of_equal_needs_are_in_the_order_of_their_keys() -> None:
+    rows = [(minute * MINUTE, client) for minute in range(50) for client in (4, 1, 7)]
+    rows += [(7 * client, client) for client in range(900)]
+    tuning = tune(build_traffic(rows, 900), [Quota.parse("1/h")])
+    assert [outlier.client for outlier in find_outliers(tuning)[1]] == ["client-1", "client-4", "client-7"]
+
+
 def build_costly(rows: list[tuple[int, int, int]]) -> Traffic:
     """Build traffic of times, clients and costs."""
     times, owners, costs = (np.array(column, np.int64) for column in zip(*sorted(rows), strict=True))
