@@ -23,6 +23,7 @@ from slow_parameters import mark_slow
 from ratelab.algorithms import build_policy
 from ratelab.algorithms.fixed_window import FixedWindow
 from ratelab.errors import InputError
+from ratelab.lab import spill
 from ratelab.lab.cluster.pieces import Pieces, cut_pieces
 from ratelab.lab.cluster.run import DistributedRun
 from ratelab.lab.cluster.tuning import RemoteDemand
@@ -199,6 +200,14 @@ def test_the_client_of_a_tuning_does_not_gather_requests(tmp_path: Path) -> None
     arguments = prepare(tmp_path, LOGS["seconds"])
     with run_inline(), patch("ratelab.lab.cluster.run.gather_file", side_effect=AssertionError):
         assert invoke(*arguments, "--engine", "processes:1").exit_code == 0
+
+
+def test_partitions_larger_than_memory_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [*prepare(tmp_path, write_days, OPTIONS["lists"]), "--json"]
+    expected = get_output(*arguments)
+    monkeypatch.setattr(spill, "MAX_ROWS_IN_MEMORY", 100)
+    with run_inline():
+        assert invoke(*arguments, "--engine", "processes:1", "--partitions", "2").stdout == expected
 
 
 def test_requests_for_an_algorithm_of_a_file_are_gathered(tmp_path: Path) -> None:
