@@ -12,6 +12,8 @@ import pytest
 from cli_runner import BURST, get_output
 from valkey_servers import free_port
 
+pytestmark = pytest.mark.slow
+
 
 def list_entered_files(*arguments: str | Path) -> list[str]:
     """Return the files of ratelab in which a command, run in another process, calls functions."""
@@ -28,7 +30,6 @@ def test_a_small_scenario_runs_through_at_most_22_files() -> None:
     assert len(entered) <= 22, entered
 
 
-@pytest.mark.slow
 def test_a_small_trace_runs_through_at_most_28_files(tmp_path: Path) -> None:
     get_output("sample", tmp_path / "access.log", "--lines", "2000")
     entered = list_entered_files("replay", tmp_path / "access.log", "--rate", "100/min")

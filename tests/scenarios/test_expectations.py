@@ -166,6 +166,7 @@ def test_an_expectation_is_parsed_exactly() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_example_of_the_manual_meets_its_expectations(tmp_path: Path) -> None:
     section = get_output("docs", "scenarios").partition("## Expectations")[2]
     path = tmp_path / "checkout.yaml"
