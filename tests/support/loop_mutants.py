@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mutate import Mutant, mutate
 
-from ratelab.lab.closed_loop import answers, gates, loop, service, windows
+from ratelab.lab.closed_loop import answers, gates, loop, outcome, service, windows
 from ratelab.lab.closed_loop.engine import PythonLimiter
 
 LOOPS = {
@@ -65,6 +65,9 @@ LOOPS = {
         answers, "end_request", "spike = world.changes[world.totals[at.CHANGE]][at.SPIKE]", "spike = 1"
     ),
     "a first try follows other events of its time": mutate(loop, "run", "first_due <= time", "first_due < time"),
+    "decisions are those of a limiter that never restarts": mutate(
+        outcome, "_advance", "restarts.append(int(totals[state.TRY_ROWS]))", "pass"
+    ),
     "a limiter that restarts keeps its keys": Mutant(PythonLimiter, "restart", lambda self: None),
 }  # fmt: skip
 """Bugs in clients, the server, gates and the order of events."""
