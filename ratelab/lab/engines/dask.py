@@ -56,6 +56,7 @@ class DaskEngine:
 
     def map(self, work: Callable[[Item], Any], items: Sequence[Item]) -> Generator[tuple[int, Any], None, None]:
         """Yield results as they are completed; Dask repeats the tasks of lost workers."""
+        from distributed import CancelledError
         from distributed.comm.core import CommClosedError
 
         checked = _VersionCheck(work, collect_versions())
@@ -69,7 +70,7 @@ class DaskEngine:
                 try:
                     future = self._wait(lambda seconds: done.get(timeout=seconds))
                     result = self._get_result(future)
-                except CommClosedError:
+                except (CommClosedError, CancelledError):
                     raise self._describe_lost_connection() from None
                 yield numbers.pop(future.key), result
         finally:
