@@ -188,3 +188,9 @@ class Population:
     def duration(self) -> int:
         """Nanoseconds from the beginning to the end."""
         return self.first_tries.duration
+
+    @property
+    def max_cost(self) -> int:
+        """The largest cost of a request."""
+        costs = [cost for behavior in self.behaviors for cost, _ in behavior.costs]
+        return max([*costs, self.first_tries.max_cost])

@@ -20,17 +20,17 @@ from __future__ import annotations
 import numpy as np
 
 from ratelab.algorithms import traits_of
+from ratelab.lab.bounds import check_bound
 from ratelab.lab.compiled.intrinsics import tune_process
 from ratelab.lab.compiled.loops import compile_loop
-from ratelab.lab.compiled.specialize import find_largest_number
 from ratelab.lab.compiled.states import States, prepare_requests, state_widths
 from ratelab.lab.decisions import Columns, Progress
 from ratelab.lab.partition import split_keys
 from ratelab.lab.step_source import UnfitError
 from ratelab.lab.traffic import Traffic
-from ratelab.limiter import NEVER, Algorithm
+from ratelab.limiter import Algorithm
 
-__all__ = ["UnfitError", "check_bound", "decide", "tune_process"]
+__all__ = ["UnfitError", "decide", "tune_process"]
 
 
 def decide(algorithm: Algorithm, traffic: Traffic, columns: Columns, progress: Progress) -> None:
@@ -68,14 +68,3 @@ def _decide(algorithm: Algorithm, traffic: Traffic, columns: Columns, progress: 
                 for column, values in zip(columns.values(), decided, strict=True):
                     column[part][requests.places] = values
             progress(len(requests.keys))
-
-
-def check_bound(algorithm: Algorithm, traffic: Traffic) -> None:
-    """Raise `OverflowError` if the algorithm's declared bound, or a sum with it, may exceed 64 bits."""
-    bound = traits_of(algorithm).bound
-    if bound is None:
-        return
-    latest = traffic.origin + traffic.duration
-    largest = bound(algorithm, latest, traffic.max_cost, traffic.duration + 1)
-    if largest + max(algorithm.start(latest)) + find_largest_number(algorithm) > NEVER:
-        raise OverflowError

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from ratelab.algorithms import Policy, traits_of
 from ratelab.algorithms.penalty import Penalized
+from ratelab.lab.bounds import check_bound
 from ratelab.lab.closed_loop import answers, gates, loop, schedule, service, state, streams, tables, windows
 from ratelab.lab.closed_loop.behavior import Population
 from ratelab.lab.closed_loop.engine import BOOLEANS, REQUEST_COLUMNS, ROW_COLUMNS, check_rows
 from ratelab.lab.closed_loop.state import NONE, World
-from ratelab.lab.compiled import check_bound, event_heap, specialize
+from ratelab.lab.compiled import event_heap, specialize
 from ratelab.lab.compiled.intrinsics import CompilerError, compile_for, declare_memory, jit, keep, slice_unchecked
 from ratelab.lab.compiled.loops import find_begin, step
 from ratelab.lab.compiled.specialize import create_stand_in
@@ -221,10 +222,8 @@ class CompiledLimiter:
         if traits_of(algorithm).bound is None:
             raise UnfitError("it declares no bound of its integers")
         traffic = population.first_tries
-        drawn = [cost for behavior in population.behaviors for cost, _ in behavior.costs]
-        costs = np.array([*drawn, traffic.max_cost], np.int64)
         try:
-            check_bound(algorithm, dataclasses.replace(traffic, times=costs, clients=costs, costs=costs))
+            check_bound(algorithm, traffic, population.max_cost)
         except OverflowError as error:
             raise UnfitError("integer overflow: values exceed 2**63 - 1") from error
         self._first = np.array(algorithm.start(traffic.origin), np.int64)

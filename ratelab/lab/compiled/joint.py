@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratelab.algorithms import traits_of
-from ratelab.lab.compiled import check_bound
+from ratelab.lab.bounds import check_bound
 from ratelab.lab.compiled.joint_loops import PolicyLane, compile_joint_loop
 from ratelab.lab.compiled.optimize import LONG_STATES
 from ratelab.lab.compiled.states import MIN_LONG_STATE, look_ahead

@@ -115,14 +115,6 @@ def _read_fields(algorithm: Algorithm) -> tuple[tuple[str, ...], tuple[Any, ...]
     return names, tuple(np.array(value, np.int64) if isinstance(value, tuple) else value for value in values)
 
 
-def find_largest_number(algorithm: Any) -> int:
-    """Return the largest field of an algorithm; a table holds times, which a declared bound covers."""
-    if isinstance(algorithm, Penalized):
-        return find_largest_number(algorithm.inner)
-    values = [getattr(algorithm, field.name) for field in fields(algorithm)]
-    return max((value for value in values if isinstance(value, int)), default=0)
-
-
 @cache
 def _rewrite(
     kind: type[Algorithm], names: tuple[str, ...], global_values: str, complete: bool
