@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any
 
+import pytest
 from loop_model import Model
 from random_populations import draw_population
 
 from ratelab.algorithms import Policy
+from ratelab.lab.closed_loop import batches, instant_loop, outcome
 from ratelab.lab.closed_loop.behavior import Population
 from ratelab.lab.closed_loop.outcome import LoopOutcome, Requests, Tries, run_loop
 
@@ -18,17 +20,19 @@ Tables = tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], int]
 
 Run = Callable[[Policy | None, Population], LoopOutcome]
 
+Draw = Callable[[int], tuple[Policy | None, Population]]
+
 MAX_MODEL_EVENTS = 5_000
 """Events from which on the model gives up, since some populations never end."""
 
 
-def list_rows(outcome: LoopOutcome) -> Tables:
+def list_rows(ended: LoopOutcome) -> Tables:
     """Return all that an outcome holds, as rows."""
-    traffic, tries, requests = outcome.traffic, outcome.tries, outcome.requests
-    columns = [traffic.times, traffic.clients, traffic.costs, *outcome.decisions.values()]
+    traffic, tries, requests = ended.traffic, ended.tries, ended.requests
+    columns = [traffic.times, traffic.clients, traffic.costs, *ended.decisions.values()]
     columns += [getattr(tries, field.name) for field in fields(Tries)]
     request_columns = [getattr(requests, field.name) for field in fields(Requests)]
-    return _zip(columns), _zip(request_columns), outcome.locally_rejected
+    return _zip(columns), _zip(request_columns), ended.locally_rejected
 
 
 def _zip(columns: list[Any]) -> list[tuple[Any, ...]]:
@@ -47,16 +51,24 @@ def list_model_rows(model: Model) -> Tables:
     return tries, requests, model.rejected
 
 
-def compare_runs(seed: int, run: Run = run_loop) -> tuple[Tables, Tables] | None:
+def compare_runs(seed: int, run: Run = run_loop, draw: Draw = draw_population) -> tuple[Tables, Tables] | None:
     """Return the rows of the model and of a run of the population drawn from `seed`; None if it has too many events."""
-    policy, population = draw_population(seed)
+    policy, population = draw(seed)
     model = Model(policy, population, MAX_MODEL_EVENTS)
     if not model.run():
         return None
     return list_model_rows(model), list_rows(run(policy, population))
 
 
-def find_differences(seeds: Iterable[int], run: Run = run_loop) -> list[int]:
+def find_differences(seeds: Iterable[int], run: Run = run_loop, draw: Draw = draw_population) -> list[int]:
     """Return the seeds whose populations the loop treats otherwise than the model."""
-    compared = ((seed, compare_runs(seed, run)) for seed in seeds)
+    compared = ((seed, compare_runs(seed, run, draw)) for seed in seeds)
     return [seed for seed, rows in compared if rows is not None and rows[0] != rows[1]]
+
+
+def shrink_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let few clients, which know each result at once, run in as many batches as thousands of clients need."""
+    monkeypatch.setattr(batches, "MIN_BATCH", 2)
+    monkeypatch.setattr(batches, "MIN_SPAN", 5)
+    monkeypatch.setattr(instant_loop, "MIN_AHEAD", 1)
+    monkeypatch.setattr(outcome, "FIRST_EVENTS", 7)

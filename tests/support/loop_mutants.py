@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from mutate import Mutant, mutate
 
-from ratelab.lab.closed_loop import answers, gates, loop, outcome, service, windows
+from ratelab.lab.closed_loop import answers, gates, instant_loop, loop, outcome, service, windows
+from ratelab.lab.closed_loop.batches import Agenda, KeyStates
 from ratelab.lab.closed_loop.engine import PythonLimiter
+from ratelab.lab.closed_loop.instant_loop import InstantEngine
 
 LOOPS = {
     "a client tries once too often": mutate(answers, "retry", ">= behavior[at.ATTEMPTS]", "> behavior[at.ATTEMPTS]"),
@@ -71,3 +73,35 @@ LOOPS = {
     "a limiter that restarts keeps its keys": Mutant(PythonLimiter, "restart", lambda self: None),
 }  # fmt: skip
 """Bugs in clients, the server, gates and the order of events."""
+
+INSTANT_LOOPS = {
+    "a try that is added goes before others of its time": mutate(
+        instant_loop, "merge", "soon[0][0] < entry", "soon[0][0] <= entry"
+    ),
+    "tries of one time are in the order of their ends": mutate(
+        Agenda, "add", "(self._near, events[is_near])", "(events[is_near], self._near)"
+    ),
+    "a first try goes after others of its time": mutate(
+        Agenda, "_extend", "(firsts, self._near, far[is_near])", "(self._near, far[is_near], firsts)"
+    ),
+    "tries that are added soon wait for the next batch": mutate(
+        InstantEngine, "_decide", "if end <= due < duration:", "if due < duration:"
+    ),
+    "tries beyond those asked for are lost": mutate(
+        InstantEngine, "_process", "for entry in entries for", "for entry in () for"
+    ),
+    "keys forget their hits": Mutant(KeyStates, "write", lambda self, states: None),
+    "a limiter that restarts keeps its keys": mutate(InstantEngine, "_run", "self._states.restart()", "pass"),
+    "draws ahead are drawn again": mutate(InstantEngine, "_process", "self._streams[moved[moved != NONE]] +=", "_ ="),
+    "a draw ahead is drawn again soon": mutate(InstantEngine, "_decide", "if stream != NONE:", "if False:"),
+    "a spike leaves think times": Mutant(InstantEngine, "_spike", 1),
+    "a client requests once too often": mutate(InstantEngine, "_is_last", ">= reaction", "> reaction"),
+    "half a wait is a whole one": mutate(instant_loop, "create_reaction", "wait - wait // 2", "wait"),
+    "a wait is that of the retry before": mutate(
+        InstantEngine, "_decide", "number - 1 if number", "number - 2 if 1 < number"
+    ),
+    "every denial is retried": mutate(
+        instant_loop, "create_reaction", "if behavior[state.RETRIED] >> state.DENIED & 1 else 0", ""
+    ),
+}  # fmt: skip
+"""Bugs in the loop of clients that know each result at once."""

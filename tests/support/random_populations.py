@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from random import Random
 from typing import Any, get_args
@@ -155,6 +156,33 @@ class PopulationDrawer:
         if self.chance(0.15):
             return None
         return create(self.choose(ALGORITHMS), self.choose(("2/s", "10/s", "100/s", "5/min")), self.choose((1, 3, 10)))
+
+
+class InstantDrawer(PopulationDrawer):
+    """Draws populations whose clients know each result at once, and only think and wait for a retry."""
+
+    def retry(self) -> Retry:
+        retry = replace(super().retry(), budget=None, deadline=None)
+        return replace(retry, policy="full-jitter") if retry.policy == "decorrelated-jitter" else retry
+
+    def behavior(self) -> Behavior:
+        return replace(super().behavior(), latency=None, pace=None, breaker=None, adaptive=None, aimd=None)
+
+    def delay(self) -> Delay:
+        return super().delay() if self.chance(0.5) else Delay(100 * MS, "exponential")
+
+    def fault(self) -> Fault:
+        fault = super().fault()
+        return fault if fault.kind == "limiter-restart" else replace(fault, kind="spike")
+
+    def population(self) -> Population:
+        return replace(super().population(), server=None)
+
+
+def draw_instant_population(seed: int) -> tuple[Policy | None, Population]:
+    """Return a random policy, or none, and a population that is simulated in batches, unless the policy queues."""
+    drawer = InstantDrawer(seed)
+    return drawer.policy(), drawer.population()
 
 
 def draw_population(seed: int) -> tuple[Policy | None, Population]:

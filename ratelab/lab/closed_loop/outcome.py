@@ -18,6 +18,7 @@ from ratelab.errors import InputError, SlowWarning
 from ratelab.lab.closed_loop import loop, state
 from ratelab.lab.closed_loop.behavior import Population
 from ratelab.lab.closed_loop.engine import Engine, PythonEngine
+from ratelab.lab.closed_loop.instant_loop import InstantEngine, answers_at_once
 from ratelab.lab.closed_loop.state import GAVE_UP as GAVE_UP  # also for those who read outcomes
 from ratelab.lab.decisions import Columns, Outcome, Progress
 from ratelab.lab.replay import has_compiler, replay
@@ -180,7 +181,7 @@ def create_engine(policy: Policy | None, population: Population, compiled: bool)
         except UnfitError as error:
             name = "the loop" if policy is None else policy.algorithm.name
             warnings.warn(f"{name} runs in plain Python, ten times slower: {error}", SlowWarning, stacklevel=4)
-    return PythonEngine(policy, population)
+    return (InstantEngine if answers_at_once(policy, population) else PythonEngine)(policy, population)
 
 
 def observe_server(outcome: LoopOutcome) -> Integers:
@@ -220,7 +221,7 @@ def advance(
     If it `may_grow`, a compiled engine begins again when plain Python has made `MIN_COMPILED_TRIES` tries within the
     first half of the time.
     """
-    may_grow = may_grow and has_compiler() and isinstance(engine, PythonEngine)
+    may_grow = may_grow and has_compiler() and isinstance(engine, PythonEngine | InstantEngine)
     reported, restarts = 0, list[int]()
     try:
         for now in _advance(engine, population, restarts):
@@ -230,7 +231,7 @@ def advance(
             if may_grow and 2 * now < population.duration and count_tries(engine) >= MIN_COMPILED_TRIES:
                 may_grow = False
                 larger = create_engine(policy, population, compiled=True)
-                if not isinstance(larger, PythonEngine):
+                if not isinstance(larger, PythonEngine | InstantEngine):
                     return advance(larger, policy, population, _leave_out(reported, progress))
     except FAILURES as error:
         if policy is None or isinstance(error, InputError):

@@ -54,9 +54,15 @@ def mix_all(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def draw_uniforms(streams: NDArray[np.uint64], places: Integers) -> NDArray[np.float64]:
     """Draw as `draw_uniform` does, once from each of the streams at `places`."""
-    words = streams[places] + np.uint64(GAMMA)
-    streams[places] = words
-    drawn: NDArray[np.float64] = ((mix_all(words) >> np.uint64(11)) + np.uint64(1)).astype(np.float64) * 2.0**-53
+    drawn = look_ahead(streams, places)
+    streams[places] += np.uint64(GAMMA)
+    return drawn
+
+
+def look_ahead(streams: NDArray[np.uint64], places: Integers) -> NDArray[np.float64]:
+    """Return what `draw_uniform` will draw from each of the streams at `places`, which do not move on."""
+    words = mix_all(streams[places] + np.uint64(GAMMA))
+    drawn: NDArray[np.float64] = ((words >> np.uint64(11)) + np.uint64(1)).astype(np.float64) * 2.0**-53
     return drawn
 
 

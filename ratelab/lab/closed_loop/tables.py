@@ -305,7 +305,7 @@ def _draw_starts(behavior: Behavior, columns: NDArray[np.uint64], places: Intege
         return np.zeros(len(places), np.int64)
     uniform = streams.draw_uniforms(columns, places)
     shares = negative_logs(uniform) if wait.kind == "exponential" else 1.0 - uniform
-    return (wait.mean * shares).astype(np.int64)
+    return np.minimum(wait.mean * shares, UNLIMITED).astype(np.int64)
 
 
 def list_starts(population: Population, columns: NDArray[np.uint64]) -> tuple[Integers, Integers]:

@@ -172,9 +172,10 @@ def negative_logs(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     mantissa, exponent = np.frexp(numbers)
     root_half = 0.7071067811865476
     z = (mantissa - root_half) / (mantissa + root_half)
+    square = z * z
     series = np.zeros_like(z)
     for power in range(21, 0, -2):
-        series = series * (z * z) + 1.0 / power
+        series = series * square + 1.0 / power
     negative = -(exponent * 0.6931471805599453 - 0.34657359027997264 + 2.0 * (z * series))
     return np.maximum(negative, 0.0)
 
