@@ -183,7 +183,8 @@ def test_every_answer_about_partitions_is_that_about_all_requests(tmp_path: Path
             assert found.serialize() == needs.serialize()
 
 
-@pytest.mark.parametrize("partitions", [3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("partitions", [1, 3])
 def test_the_report_the_page_and_the_picture_are_those_of_one_process(tmp_path: Path, partitions: int) -> None:
     arguments = [*prepare(tmp_path, write_days, OPTIONS["lists"]), "--html", tmp_path / "page.html"]
     arguments += ["--plot", tmp_path / "chart.svg"]
@@ -219,6 +220,7 @@ def test_requests_for_an_algorithm_of_a_file_are_gathered(tmp_path: Path) -> Non
     assert {*engine.executed} == {"read"}
 
 
+@pytest.mark.slow
 def test_a_tuning_resumes_in_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "MAX_INSPECTED_REQUESTS", 5)
     options = ("--engine", "processes:1", "--partitions", "2", "--exchange", tmp_path / "exchange", "--json")
