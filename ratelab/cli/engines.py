@@ -39,7 +39,8 @@ def open_run(options: EngineOptions) -> Iterator[Any]:
     with closing(open_engine(options.engine)) as engine, TemporaryDirectory(prefix="ratelab-") as temporary:
         if options.exchange is None and not engine.is_local:
             raise InputError("workers exchange files: add --exchange with a folder or bucket that all of them reach")
-        run = DistributedRun(engine, options.exchange or temporary, options.partitions)
+        exchange = temporary if options.exchange is None else options.exchange
+        run = DistributedRun(engine, exchange, options.partitions)
         try:
             yield run
         except InputError:

@@ -47,13 +47,15 @@ def locate(path: str) -> tuple[FileSystem, str]:
 def make_absolute(path: str) -> str:
     """Return the path or URI of a folder that is the same in other processes, without a slash at its end.
 
-    Raises `InputError` for a URI that is not that of a bucket.
+    Raises `InputError` for an empty path, and for a URI that is not that of a bucket.
     """
     scheme, separator, rest = path.partition("://")
-    if not separator:
+    if path and not separator:
         return str(Path(path).absolute())
     if scheme not in BUCKET_SCHEMES or not rest.strip("/"):
-        raise InputError(f"the exchange must be a folder or a bucket such as s3://bucket/folder, got {path}: name one")
+        raise InputError(
+            f"the exchange must be a folder or a bucket such as s3://bucket/folder, got {path or repr(path)}: name one"
+        )
     return path.rstrip("/")
 
 

@@ -175,11 +175,18 @@ def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_file(tmp_path: Pa
     assert len(read(create_run(tmp_path, InlineEngine()), log).traffic) > 0
 
 
+WRONG_ENGINES = (
+    *("", "processes", "processes:", "processes:1025", "processes:x", "spark://x", "dask", "dask:x:1", "dask://x"),
+    *("dask://x:", "dask://x:y", "dask://x:0", "dask://x:65536", "dask://:8786", "dask://x y:1", "dask://x:1/y"),
+    *("dask://::1:8786", "dask://x:\u0663"),
+)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--engine", "spark://x"], "the engine must be processes:N or dask://HOST:PORT, got 'spark://x'"),
-        (["--engine", "processes:0"], "the engine must be processes:N"),
+        *((["--engine", engine], f"or dask://HOST:PORT, got {engine!r}: name one of them") for engine in WRONG_ENGINES),
+        (["--engine", "processes:0"], "the engine must be processes:N with N from 1 to 1024, or dask://HOST:PORT, got"),
         (["--partitions", "2"], "add --engine"),
         (["--exchange", "x"], "add --engine"),
         (["--engine", "processes:1", "-"], "workers cannot read standard input"),
@@ -187,6 +194,8 @@ def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_file(tmp_path: Pa
         (["--engine", "processes:1", "--exchange", "file:///x"], "the exchange must be a folder or a bucket such as"),
         (["--engine", "processes:1", "--exchange", "http://x/y"], "the exchange must be a folder or a bucket such as"),
         (["--engine", "processes:1", "--exchange", "abfs://x"], "cannot write to the exchange abfs://x/ratelab-"),
+        (["--engine", "processes:1", "--exchange", ""], "the exchange must be a folder or a bucket such as"),
+        (["--engine", "dask://[::1]:1"], "no Dask scheduler answers at [::1]:1: start one"),
         (["--engine", "dask://127.0.0.1:1"], "no Dask scheduler answers at 127.0.0.1:1: start one"),
     ],
 )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from ratelab.errors import short_repr
 from ratelab.lab.engines.engine import EngineError, TaskEngine
 
 __all__ = ["EngineError", "TaskEngine", "open_engine"]
 
 MAX_PROCESSES = 1024
+MAX_PORT = 65535
+
+_ADDRESS = re.compile(r"//((?:\[[0-9a-fA-F:.]+\]|[\w.-]+):(\d{1,5}))", re.ASCII)
 
 
 def open_engine(spec: str) -> TaskEngine:
@@ -20,8 +25,12 @@ def open_engine(spec: str) -> TaskEngine:
         from ratelab.lab.engines.processes import ProcessEngine
 
         return ProcessEngine(int(rest))
-    if kind == "dask" and rest.startswith("//") and rest.count(":") == 1:
+    address = _ADDRESS.fullmatch(rest) if kind == "dask" else None
+    if address and 1 <= int(address[2]) <= MAX_PORT:
         from ratelab.lab.engines.dask import DaskEngine
 
-        return DaskEngine(rest.removeprefix("//"))
-    raise EngineError(f"the engine must be processes:N or dask://HOST:PORT, got {short_repr(spec)}: name one of them")
+        return DaskEngine(address[1])
+    raise EngineError(
+        f"the engine must be processes:N with N from 1 to {MAX_PROCESSES}, or dask://HOST:PORT, "
+        f"got {short_repr(spec)}: name one of them"
+    )
