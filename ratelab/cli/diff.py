@@ -47,10 +47,13 @@ def diff(old: str, new: str, sources: tuple[str, ...], tolerated: str, top: int,
 
         source, difference = compare_files(old, new, sources, reading)
     elif reading["engine"] is not None:
-        from ratelab.cli.distributed import load_decided  # only for engines
+        from ratelab.cli.distributed import check_distributed, load_decided  # only for engines
+
+        policies = parse_policy(old), parse_policy(new)
+        check_distributed(policies)
         from ratelab.lab.cluster import results
 
-        source, difference = load_decided(sources, reading, partial(results.diff, parse_policy(old), parse_policy(new)))
+        source, difference = load_decided(sources, reading, partial(results.diff, *policies))
     else:
         policies = parse_policy(old), parse_policy(new)
         source = load_source(sources, reading)

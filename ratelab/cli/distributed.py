@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ratelab.cli import expand_paths
-from ratelab.cli.engines import Advance, EngineOptions, open_run
+from ratelab.cli.engines import Advance, EngineOptions, check_arrow, open_run
 from ratelab.cli.output import LateProgress
 from ratelab.cli.sources import (
     ENGINE_OPTIONS,
@@ -20,6 +20,7 @@ from ratelab.cli.sources import (
 from ratelab.lab.traces import Trace, TraceOptions, sum_file_sizes
 
 if TYPE_CHECKING:
+    from ratelab.algorithms import Policy
     from ratelab.lab.traces.inspection import Inspection
     from ratelab.lab.tune import Demand, Outlier
     from ratelab.lab.tune.outliers import Inspect
@@ -28,6 +29,14 @@ Found = TypeVar("Found")
 
 Decide: TypeAlias = Callable[[Any, Advance], tuple[Trace, Found]]
 """Decides the requests of files that were read; see `lab.cluster.results`."""
+
+
+def check_distributed(policies: Sequence[Policy]) -> None:
+    """Check before any work that tasks can decide by these policies; raise `InputError` if not."""
+    check_arrow()
+    from ratelab.lab.cluster.results import check_built_in  # it needs pyarrow
+
+    check_built_in(policies)
 
 
 def load_decided(sources: Sequence[str], reading: dict[str, Any], decide: Decide[Found]) -> tuple[TrafficSource, Found]:

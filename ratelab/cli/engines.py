@@ -25,6 +25,12 @@ class EngineOptions(NamedTuple):
     exchange: str | None
 
 
+def check_arrow() -> None:
+    """Raise `InputError` if pyarrow is not installed."""
+    if not is_arrow_installed():
+        raise InputError(f"engines need pyarrow: {install_hint('dask')}")
+
+
 @contextmanager
 def open_run(options: EngineOptions) -> Iterator[Any]:
     """Open a run on an engine; at the end, remove its files and print its stages on standard error.
@@ -32,8 +38,7 @@ def open_run(options: EngineOptions) -> Iterator[Any]:
     The files stay in a folder that the user named if the run is interrupted, or if the engine or the exchange fails.
     The same command then resumes.
     """
-    if not is_arrow_installed():
-        raise InputError(f"engines need pyarrow: {install_hint('dask')}")
+    check_arrow()
     from ratelab.lab.cluster.run import DistributedRun, describe_stages  # it needs pyarrow
 
     with closing(open_engine(options.engine)) as engine, TemporaryDirectory(prefix="ratelab-") as temporary:

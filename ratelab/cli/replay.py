@@ -118,7 +118,9 @@ def replay(
         deliver([loop_runs.run_log(load_traces(paths, reading), policies, behavior, output, top)], output)
         return
     if reading["engine"] is not None and not _shows_requests(output):
-        from ratelab.cli.distributed import load_decided  # only for engines
+        from ratelab.cli.distributed import check_distributed, load_decided  # only for engines
+
+        check_distributed(policies)
         from ratelab.lab.cluster.results import compare
 
         decide = partial(compare, policies, output.parse_client_timeout())

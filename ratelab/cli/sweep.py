@@ -70,7 +70,9 @@ def sweep(
     if csv_file is not None:
         check_writable(csv_file)
     if reading["engine"] is not None:
-        from ratelab.cli.distributed import load_decided  # only for engines
+        from ratelab.cli.distributed import check_distributed, load_decided  # only for engines
+
+        check_distributed(policies)
         from ratelab.lab.cluster import results
 
         source, result = load_decided(sources, reading, partial(results.sweep, policies))

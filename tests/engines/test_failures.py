@@ -18,6 +18,7 @@ from unittest.mock import patch
 
 import pytest
 from cli_runner import get_error
+from custom_algorithms import TOLL
 from inline_engine import InlineEngine, write_random_log
 from invalid_traces import INVALID_TRACES, InvalidTrace
 from killing_task import ExitingTask, InterruptingEngine, KillingEngine
@@ -202,6 +203,41 @@ WRONG_ENGINES = (
 def test_an_engine_that_cannot_be_used_is_a_one_line_error(log: Path, arguments: list[str], message: str) -> None:
     with patch("ratelab.lab.engines.dask.CONNECT_TIMEOUT_S", 0.2):
         assert message in get_error("replay", log, "--rate", "1/s", *arguments)
+
+
+COMMANDS = {
+    "replay": ["--rate", "100/min"],
+    "sweep": ["--rate", "100/min"],
+    "tune": [],
+    "diff": ["gcra:100/min", "gcra:50/min"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_engine_without_pyarrow_is_a_one_line_error(log: Path, command: str) -> None:
+    program = "import sys; sys.modules['pyarrow'] = None; from ratelab.cli import main; main()"
+    arguments = [sys.executable, "-c", program, command, *COMMANDS[command], str(log), "--engine", "processes:1"]
+    found = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout, found.stderr.count("\n")) == (2, "", 1)
+    assert found.stderr.startswith("Error: engines need pyarrow: run pip install ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["replay", "--rate", "1/s", "--algo", "toll.py:Toll"],
+        ["sweep", "--rate", "1/s", "--algo", "toll.py:Toll"],
+        ["diff", "gcra:1/s", "toll.py:Toll:1/s"],
+    ],
+)
+def test_a_custom_algorithm_is_an_error_before_any_file_is_read(
+    log: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(log.parent)
+    Path("toll.py").write_text(TOLL)
+    with patch.object(DistributedRun, "read", side_effect=AssertionError("a file is read")):
+        error = get_error(*arguments, log, "--engine", "processes:1")
+    assert "toll is not built in, and workers may lack its code: leave out --engine" in error
 
 
 # --- local processes
