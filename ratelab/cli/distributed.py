@@ -56,7 +56,7 @@ def _prepare(sources: Sequence[str], reading: dict[str, Any]) -> tuple[EngineOpt
 
 
 def _decide(run: Any, paths: Sequence[str], reading: TraceOptions, decide: Callable[[Any, Advance], Found]) -> Found:
-    with LateProgress(f"reading on {run.engine.description}", sum_file_sizes(paths)) as progress:
+    with LateProgress("reading", sum_file_sizes(paths), run.engine.description) as progress:
         files = run.read(paths, reading, progress)
     with LateProgress("deciding", files.partitions) as progress:
         return decide(files, progress)

@@ -290,13 +290,14 @@ class LateProgress:
     """A progress bar on the terminal's standard error that appears after `PROGRESS_DELAY_S`.
 
     If standard error is not a terminal, a line announces work that will take more than `ANNOUNCED_WORK_S`. Call it with
-    the amount of further work done. Without a `total`, the bar only pulses.
+    the amount of further work done. Without a `total`, the bar only pulses. A `heading` has a line above the bar.
     """
 
-    def __init__(self, label: str, total: int | None) -> None:
-        self._label, self._total, self._done = label, total, 0
+    def __init__(self, label: str, total: int | None, heading: str = "") -> None:
+        self._label, self._total, self._done, self._heading = label, total, 0, heading
         self._first: tuple[float, int] | None = None  # when work was first reported, and how much
         self._bar: ProgressBar | None = None
+        self._live: Any = None
         self._ended = Event()
         self._watcher = Thread(target=self._watch, daemon=True)
 
@@ -314,12 +315,14 @@ class LateProgress:
             shown = self._draw_bar() if is_terminal(sys.stderr) else self._announce()
 
     def _draw_bar(self) -> bool:
-        from rich.console import Console
+        from rich.console import Console, Group
+        from rich.live import Live
         from rich.progress import Progress
 
-        bar = Progress(console=Console(stderr=True), transient=True)
+        bar = Progress(console=Console(stderr=True))
         bar.add_task(self._label, total=self._total, completed=self._done)
-        bar.start()
+        self._live = Live(Group(*filter(None, [self._heading]), bar), console=bar.console, transient=True)
+        self._live.start()
         self._bar = bar
         return True
 
@@ -343,5 +346,5 @@ class LateProgress:
     ) -> None:
         self._ended.set()
         self._watcher.join()
-        if self._bar is not None:
-            self._bar.stop()
+        if self._live is not None:
+            self._live.stop()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 
 import click
 import pytest
 from cli_runner import BURST, PLAIN, get_error, get_output, invoke, run_python, without_announcements
 from click.testing import CliRunner
+from rich.console import Console
 
 import ratelab
 from ratelab.cli import COMMANDS, ratelab_command
@@ -199,3 +201,17 @@ def test_long_work_is_announced_without_a_terminal(
         progress(part)
     assert progress._announce() == bool(notice)
     assert capsys.readouterr().err == notice
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_a_heading_leaves_a_progress_bar_its_percentage_and_time(width: int) -> None:
+    heading = "2 workers, dashboard http://127.0.0.1:8787/status"
+    progress = LateProgress("reading", 100, heading)
+    progress(100)
+    progress._draw_bar()
+    progress._live.stop()
+    console = Console(file=StringIO(), width=width)
+    with console.capture() as capture:
+        console.print(progress._live.renderable)
+    first, second = (line.split() for line in capture.get().splitlines())
+    assert (" ".join(first), second[0], second[2:]) == (heading, "reading", ["100%", "-:--:--"])
