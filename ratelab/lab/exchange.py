@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -29,6 +30,7 @@ _CHECKSUM = b"crc32"
 _SUFFIX = ".arrow"
 _KIND_SEPARATOR = "."
 _RUN_PREFIX = "run-"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class ExchangeError(ResourceError):
@@ -95,9 +97,10 @@ class Exchange:
             )
 
     def _describe_write_error(self, error: OSError) -> ExchangeError:
+        remedy = "make room" if error.errno in _FULL else "let all workers reach and write it"
         return ExchangeError(
             f"cannot write to the exchange {self.folder} ({format_reason(error)}): "
-            "make room or name another folder with --exchange, then run the command again"
+            f"{remedy}, or name another folder with --exchange, then run the command again"
         )
 
     def _write_tables(self, system: FileSystem, path: str, tables: Iterable[Table], summary: Mapping[str, Any]) -> None:

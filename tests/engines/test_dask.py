@@ -178,7 +178,7 @@ def test_a_full_disk_of_workers_is_one_line_and_the_run_resumes(
     finally:
         for process in processes:
             resource.prlimit(process, resource.RLIMIT_FSIZE, unlimited)
-    assert "(File too large): make room or name another folder with --exchange, then run the command again" in error
+    assert "(File too large): make room, or name another folder with --exchange, then run the command again" in error
     finished = len([*(tmp_path / "exchange").glob("*/read-??????.arrow")])
     assert 0 < finished < 7
     result = invoke(*command, *options)

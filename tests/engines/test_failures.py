@@ -164,13 +164,19 @@ def test_a_missing_file_is_an_error(tmp_path: Path, log: Path) -> None:
     assert find_error(lambda: read(create_run(tmp_path, InlineEngine()), log, missing)) == expected != ""
 
 
-def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_file(tmp_path: Path, log: Path) -> None:
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [(errno.ENOSPC, "make room, or name"), (errno.EDQUOT, "make room,"), (errno.EACCES, "let all workers reach and write it,")],
+)
+def test_a_failed_write_is_a_one_line_error_and_leaves_no_partial_file(
+    code: int, remedy: str, tmp_path: Path, log: Path
+) -> None:
     def fail(self: Exchange, system: Any, path: str, *_: object) -> None:
         Path(path).write_bytes(b"partial")
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(code, os.strerror(code))
 
     run = create_run(tmp_path, InlineEngine())
-    with patch.object(Exchange, "_write_tables", fail), pytest.raises(ExchangeError, match=r"No space left.*make room"):
+    with patch.object(Exchange, "_write_tables", fail), pytest.raises(ExchangeError, match=rf"\): {remedy}"):
         read(run, log)
     assert [*(tmp_path / "exchange").glob("*/*.arrow*")] == []
     assert len(read(create_run(tmp_path, InlineEngine()), log).traffic) > 0
