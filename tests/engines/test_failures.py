@@ -166,7 +166,11 @@ def test_a_missing_file_is_an_error(tmp_path: Path, log: Path) -> None:
 
 @pytest.mark.parametrize(
     ("code", "remedy"),
-    [(errno.ENOSPC, "make room, or name"), (errno.EDQUOT, "make room,"), (errno.EACCES, "let all workers reach and write it,")],
+    [
+        (errno.ENOSPC, "make room, or name"),
+        (errno.EDQUOT, "make room,"),
+        (errno.EACCES, "let all workers reach and write it,"),
+    ],
 )
 def test_a_failed_write_is_a_one_line_error_and_leaves_no_partial_file(
     code: int, remedy: str, tmp_path: Path, log: Path
