@@ -11,7 +11,7 @@ from loop_model import Model
 from random_populations import draw_population
 
 from ratelab.algorithms import Policy
-from ratelab.lab.closed_loop import batches, instant_loop, outcome
+from ratelab.lab.closed_loop import batches, outcome
 from ratelab.lab.closed_loop.behavior import Population
 from ratelab.lab.closed_loop.outcome import LoopOutcome, Requests, Tries, run_loop
 
@@ -70,5 +70,4 @@ def shrink_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let few clients, which know each result at once, run in as many batches as thousands of clients need."""
     monkeypatch.setattr(batches, "MIN_BATCH", 2)
     monkeypatch.setattr(batches, "MIN_SPAN", 5)
-    monkeypatch.setattr(instant_loop, "MIN_AHEAD", 1)
     monkeypatch.setattr(outcome, "FIRST_EVENTS", 7)

@@ -8,6 +8,7 @@ from ratelab.lab.closed_loop import answers, gates, instant_loop, loop, outcome,
 from ratelab.lab.closed_loop.batches import Agenda, KeyStates
 from ratelab.lab.closed_loop.engine import PythonLimiter
 from ratelab.lab.closed_loop.instant_loop import InstantEngine
+from ratelab.lab.closed_loop.reactions import ReactionTable
 
 LOOPS = {
     "a client tries once too often": mutate(answers, "retry", ">= behavior[at.ATTEMPTS]", "> behavior[at.ATTEMPTS]"),
@@ -76,7 +77,7 @@ LOOPS = {
 
 INSTANT_LOOPS = {
     "a try that is added goes before others of its time": mutate(
-        instant_loop, "merge", "soon[0][0] < entry", "soon[0][0] <= entry"
+        InstantEngine, "_decide", "[*times[1:], end]", "[*(time + 1 for time in times[1:]), end]"
     ),
     "tries of one time are in the order of their ends": mutate(
         Agenda, "add", "(self._near, events[is_near])", "(events[is_near], self._near)"
@@ -85,20 +86,28 @@ INSTANT_LOOPS = {
         Agenda, "_extend", "(firsts, self._near, far[is_near])", "(self._near, far[is_near], firsts)"
     ),
     "tries that are added soon wait for the next batch": mutate(
-        InstantEngine, "_decide", "if end <= due < duration:", "if due < duration:"
+        InstantEngine, "_decide", "soon[0][0] < following", "False"
     ),
     "tries beyond those asked for are lost": mutate(
-        InstantEngine, "_process", "for entry in entries for", "for entry in () for"
+        InstantEngine, "_process", "self._agenda.add(batch.list_rest(tries))", "pass"
     ),
     "keys forget their hits": Mutant(KeyStates, "write", lambda self, states: None),
     "a limiter that restarts keeps its keys": mutate(InstantEngine, "_run", "self._states.restart()", "pass"),
-    "draws ahead are drawn again": mutate(InstantEngine, "_process", "self._streams[moved[moved != NONE]] +=", "_ ="),
-    "a draw ahead is drawn again soon": mutate(InstantEngine, "_decide", "if stream != NONE:", "if False:"),
+    "draws ahead are drawn again": mutate(InstantEngine, "_list_next", "self._streams[used[is_known]] +=", "_ ="),
+    "a draw ahead is drawn again soon": mutate(InstantEngine, "_list_next", "(known >= batch.end) & ", ""),
+    "a retry names the wrong request": mutate(InstantEngine, "_react", "NONE - 1 - position", "NONE - 2 - position"),
     "a spike leaves think times": Mutant(InstantEngine, "_spike", 1),
     "a client requests once too often": mutate(InstantEngine, "_is_last", ">= reaction", "> reaction"),
+    "a client requests once too often ahead": mutate(
+        ReactionTable, "foresee", "ended[clients] + 1", "ended[clients]"
+    ),
+    "requests that end ahead are not counted": mutate(InstantEngine, "_list_next", "self._ended[", "clients["),
     "half a wait is a whole one": mutate(instant_loop, "create_reaction", "wait - wait // 2", "wait"),
     "a wait is that of the retry before": mutate(
-        InstantEngine, "_decide", "number - 1 if number", "number - 2 if 1 < number"
+        InstantEngine, "_react", "number - 1 if number", "number - 2 if 1 < number"
+    ),
+    "a wait ahead is that of the retry before": mutate(
+        ReactionTable, "foresee", "np.minimum(numbers, ", "np.minimum(np.maximum(numbers - 1, 1), "
     ),
     "every denial is retried": mutate(
         instant_loop, "create_reaction", "if behavior[state.RETRIED] >> state.DENIED & 1 else 0", ""

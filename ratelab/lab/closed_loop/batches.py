@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Collection, MutableMapping, Sequence
 from functools import partial
-from heapq import heappop
 from itertools import chain
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ratelab.lab.bounds import check_bound
 from ratelab.lab.closed_loop.behavior import Population
@@ -95,19 +95,56 @@ def _sort(events: Integers) -> Integers:
     return ordered
 
 
-def to_events(fields: list[int]) -> Integers:
-    """Return events, given the fields of all one after the other."""
-    return np.fromiter(fields, np.int64, len(fields)).reshape(-1, len(EVENT_FIELDS))
+def to_events(events: Collection[Sequence[int]]) -> Integers:
+    """Return a table of events."""
+    size = len(events) * len(EVENT_FIELDS)
+    return np.fromiter(chain.from_iterable(events), np.int64, size).reshape(len(events), len(EVENT_FIELDS))
 
 
-def merge(batch: Iterator[Any], soon: list[tuple[int, int, Any]]) -> Iterator[Any]:
-    """Return the entries of a batch, and of the heap `soon`, to which their processing adds some."""
-    for entry in batch:
-        while soon and soon[0][0] < entry[TIME]:
-            yield heappop(soon)[-1]
-        yield entry
-    while soon:
-        yield heappop(soon)[-1]
+# --- a batch
+
+
+class Batch:
+    """The tries of a batch, and further ones that become due before its end, as they are processed.
+
+    `REQUEST` of a further try is `NONE - 1` less the position of the first try of its request, if that is in the batch.
+    """
+
+    def __init__(self, events: Integers, end: int, most: int) -> None:
+        self.events, self.end = events, end
+        self.positions = iter(range(most))
+        """The positions of tries that may still be processed."""
+        self.allowed: list[bool] = []
+        """The decisions, in the order of positions."""
+        self.soon: list[tuple[Any, ...]] = [(end,)]
+        """A heap of the further tries that are due, which begin with their time; the end comes last."""
+        self.further: dict[int, Sequence[int]] = {}
+        """The further tries that were processed, by position."""
+        self.dues: dict[int, int] = {}
+        """When the next tries of clients are due, if it was not known ahead, by the position of the last."""
+
+    def list_tries(self, request_rows: int) -> tuple[Integers, NDArray[np.bool_]]:
+        """Return all tries that were processed, and which of them are not further ones; number their requests."""
+        is_own = np.ones(len(self.allowed), np.bool_)
+        is_own[list(self.further)] = False
+        tries = np.empty((len(is_own), len(EVENT_FIELDS)), np.int64)
+        tries[is_own] = self.events[: np.count_nonzero(is_own)]
+        tries[~is_own] = to_events(self.further.values())
+        firsts = np.flatnonzero(tries[:, NUMBER] == 1)
+        tries[firsts, REQUEST] = request_rows + np.arange(len(firsts))
+        return _name_requests(tries, tries), is_own
+
+    def list_rest(self, tries: Integers) -> Integers:
+        """Return the events that were not processed, as the batch was cut short."""
+        soon = to_events([event for _, _, event, _ in sorted(self.soon)[:-1]])
+        return _name_requests(np.concatenate((self.events[len(tries) - len(self.further) :], soon)), tries)
+
+
+def _name_requests(events: Integers, tries: Integers) -> Integers:
+    """Replace positions of first tries by their requests."""
+    begun = np.flatnonzero(events[:, REQUEST] < NONE)
+    events[begun, REQUEST] = tries[NONE - 1 - events[begun, REQUEST], REQUEST]
+    return events
 
 
 # --- the limiter

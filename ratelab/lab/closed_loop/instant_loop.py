@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections import defaultdict
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from heapq import heappush
-from itertools import count, islice, repeat
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -33,21 +30,18 @@ from ratelab.lab.closed_loop.batches import (
     REQUEST,
     TIME,
     Agenda,
+    Batch,
     KeyStates,
     create_states,
-    merge,
     to_events,
 )
 from ratelab.lab.closed_loop.behavior import Population
 from ratelab.lab.closed_loop.engine import BOOLEANS, REQUEST_COLUMNS, ROW_COLUMNS
+from ratelab.lab.closed_loop.reactions import Reaction, ReactionTable, create_reaction
 from ratelab.lab.closed_loop.state import NONE, UNLIMITED, World
-from ratelab.lab.closed_loop.streams import RETRY, STREAMS, THINK, draw_delay, draw_uniform
-from ratelab.lab.scenarios.arrivals import negative_logs
+from ratelab.lab.closed_loop.streams import RETRY, STREAMS, THINK, draw_delay, draw_part
 from ratelab.lab.spill import Integers
 from ratelab.limiter import Row, State
-
-MIN_AHEAD = 64
-"""Events from which on it pays to have NumPy draw for them."""
 
 
 def answers_at_once(policy: Policy | None, population: Population) -> bool:
@@ -62,58 +56,6 @@ def answers_at_once(policy: Policy | None, population: Population) -> bool:
         or each.retry.budget or each.retry.deadline is not None or each.retry.policy == "decorrelated-jitter"
         for each in population.behaviors
     )  # fmt: skip
-
-
-# --- reactions
-
-
-@dataclass(frozen=True, slots=True)
-class Reaction:
-    """The reaction of clients to the result of a try."""
-
-    behavior: list[int]
-    thinks: list[int]
-    """The think time, as a row of `delays`."""
-    costs: list[int]
-    cost: int
-    """The cost of each request of a serial client, `NONE` if it is drawn from `costs`."""
-    attempts: int
-    """The number of the try whose denial ends a request."""
-    waits: list[tuple[int, int]]
-    """The least wait before each retry, and the length of the part that is drawn in addition; the last is repeated."""
-    is_jittered: bool
-    heeds_denials: bool
-    """Whether the wait depends on the one that a denial asks for."""
-    is_serial: bool
-    most_requests: int
-
-
-def create_reaction(behavior: list[int], delays: list[list[int]], backoffs: list[int]) -> Reaction:
-    """Return the reaction of clients with this behavior."""
-    policy, jitter = behavior[state.RETRY_POLICY], behavior[state.JITTER]
-    waits = backoffs[behavior[state.BACKOFFS] : behavior[state.BACKOFFS_END]]
-    if policy in (state.IMMEDIATE, state.FIXED):
-        waits = [behavior[state.BASE]]
-    adds = jitter if policy in (state.FIXED, state.BACKOFF) else state.NO_JITTER
-    if policy == state.FULL_JITTER or adds == state.ADD_FULL:
-        parts = [(0, wait) for wait in waits]
-    elif policy == state.EQUAL_JITTER or adds == state.ADD_HALF:
-        parts = [(wait // 2, wait - wait // 2) for wait in waits]
-    else:
-        parts = [(wait, 0) for wait in waits]
-    costs = delays[behavior[state.COST_DELAY]]
-    return Reaction(
-        behavior=behavior,
-        thinks=[streams.CONSTANT, 0] if behavior[state.THINK_DELAY] == NONE else delays[behavior[state.THINK_DELAY]],
-        costs=costs,
-        cost=costs[streams.MEAN] if costs[streams.KIND] == streams.CONSTANT else NONE,
-        attempts=behavior[state.ATTEMPTS] if behavior[state.RETRIED] >> state.DENIED & 1 else 0,
-        waits=parts,
-        is_jittered=policy in (state.FULL_JITTER, state.EQUAL_JITTER) or adds != state.NO_JITTER,
-        heeds_denials=policy == state.RETRY_AFTER or behavior[state.HONORS] != state.NO_HONOR,
-        is_serial=bool(behavior[state.IS_SERIAL]),
-        most_requests=behavior[state.MAX_REQUESTS],
-    )
 
 
 # --- the event loop
@@ -157,21 +99,16 @@ class InstantEngine:
         self._key_of = population.first_tries.keys
         self._behavior_of = population.behavior_of
         behaviors, delays = fields["behaviors"].tolist(), fields["delays"]
-        self._reactions = [create_reaction(behavior, delays, fields["backoffs"]) for behavior in behaviors]
-        thinks = np.array([reaction.thinks[: streams.DEVIATION] for reaction in self._reactions], np.int64).T
-        self._is_drawn, self._means = thinks[streams.KIND] == streams.EXPONENTIAL, thinks[streams.MEAN]
-        self._draws_ahead = all(
-            reaction.is_serial and reaction.thinks[streams.KIND] in (streams.CONSTANT, streams.EXPONENTIAL)
-            for reaction in self._reactions
-        )
+        reactions = [create_reaction(behavior, delays, fields["backoffs"]) for behavior in behaviors]
+        self._table = ReactionTable(reactions)
+        self._reaction_of = [*map(reactions.__getitem__, self._behavior_of.tolist())]
         times, events = fields.pop("heap")
         starts = np.full((len(times), len(EVENT_FIELDS)), NONE)
         starts[:, TIME], starts[:, CLIENT], starts[:, NUMBER] = times, events & state.ROW_MASK, 1
-        costs = np.array([reaction.cost for reaction in self._reactions])
-        starts[:, COST] = costs[self._behavior_of[starts[:, CLIENT]]]
+        starts[:, COST] = self._table.costs[self._behavior_of[starts[:, CLIENT]]]
         firsts = tuple(fields[name] for name in ("first_times", "first_clients", "first_costs"))
         self._agenda = Agenda(firsts, starts)
-        self._ended: defaultdict[int, int] = defaultdict(int)
+        self._ended = np.zeros(len(self._behavior_of), np.int64)
         self._step = allow if policy is None else policy.algorithm.step
         self._states = (
             KeyStates(list, 0, is_table=False) if policy is None else create_states(policy.algorithm, population)
@@ -211,81 +148,98 @@ class InstantEngine:
                     return loop.RESTARTED
         return loop.PAUSED
 
-    def _process(self, batch: Integers, end: int, most: int) -> int:
+    def _process(self, events: Integers, end: int, most: int) -> int:
         """Process up to `most` events of a batch, and those that become due before its end; return their number."""
-        clients = batch[:, CLIENT]
-        behaviors, keys = self._behavior_of[clients], self._key_of[clients]
-        reactions = map(self._reactions.__getitem__, behaviors.tolist())
-        thinks, parts = self._draw_ahead(clients, behaviors)
-        soon: list[tuple[int, int, Any]] = []
-        entries = merge(zip(*batch.T.tolist(), keys.tolist(), reactions, thinks, parts, strict=False), soon)
-        own = self._states.read(keys)
-        tries, allowed, later, spent = self._decide(islice(entries, most), soon, own, end)
+        behaviors, keys = self._behavior_of[events[:, CLIENT]], self._key_of[events[:, CLIENT]]
+        for place in np.flatnonzero(events[:, COST] == NONE).tolist():
+            client = int(events[place, CLIENT])
+            events[place, COST] = self._draw(self._reaction_of[client].costs, client, streams.COST)
+        foreseen = self._table.foresee(events, behaviors, self._streams, self._ended, self._spike)
+        batch, own = Batch(events, end, most), self._states.read(keys)
+        self._decide(batch, [*map(own.__getitem__, keys.tolist())], foreseen)
         self._states.write(own)
-        moved = np.array(spent, np.int64)
-        self._streams[moved[moved != NONE]] += np.uint64(streams.GAMMA)
-        self._agenda.add(to_events([field for entry in entries for field in entry[: len(EVENT_FIELDS)]]))
-        self._agenda.add(to_events(later))
-        self._note(to_events(tries), np.array(allowed, np.bool_))
-        return len(allowed)
+        tries, is_own = batch.list_tries(self.world.totals[state.REQUEST_ROWS])
+        allowed = np.array(batch.allowed, np.bool_)
+        known = np.full(len(tries), NONE)
+        known[is_own] = np.where(allowed[is_own], *(times[: np.count_nonzero(is_own)] for times in foreseen))
+        self._agenda.add(batch.list_rest(tries))
+        self._agenda.add(self._list_next(batch, tries, allowed, known))
+        self._note(tries, allowed)
+        return len(tries)
 
-    def _draw_ahead(self, clients: Integers, behaviors: Integers) -> Any:
-        """Return the next think time of each client, and the next draw for a retry; `None` if it is not drawn ahead.
+    def _decide(self, batch: Batch, states: list[State], foreseen: tuple[Integers, Integers]) -> None:
+        """Let the limiter decide the tries of a batch, and those that become due before its end."""
+        step, origin, end = self._step, self.world.origin, batch.end
+        events, soon, note = batch.events, batch.soon, batch.allowed.append
+        times = events[:, TIME].tolist()
+        columns = (times, [*times[1:], end], events[:, COST].tolist(), states, *(each.tolist() for each in foreseen))
+        for position, time, following, cost, own, success, denial in zip(batch.positions, *columns, strict=False):
+            decision = step(own, time + origin, cost)
+            note(decision[0])
+            if (success if decision[0] else denial) < end:
+                event = events[position - len(batch.further)].tolist()
+                self._react(batch, position, event, own, decision)
+            if soon[0][0] < following:
+                self._decide_soon(batch, following)
 
-        The streams do not move on before a draw is used. A serial client has one event in a batch.
-        """
-        if not self._draws_ahead or len(clients) < MIN_AHEAD:
-            return repeat(None), repeat(None)
-        places = clients * STREAMS
-        means = self._means[behaviors]
-        drawn = means * negative_logs(streams.look_ahead(self._streams, places + THINK))
-        thinks = np.where(self._is_drawn[behaviors], np.minimum(drawn, UNLIMITED).astype(np.int64), means)
-        return (thinks // self._spike).tolist(), streams.look_ahead(self._streams, places + RETRY).tolist()
+    def _decide_soon(self, batch: Batch, end: int) -> None:
+        """Let the limiter decide those tries that became due during a batch, and are due before `end`."""
+        step, origin, soon = self._step, self.world.origin, batch.soon
+        while soon[0][0] < end:
+            position = next(batch.positions, None)
+            if position is None:
+                return
+            time, _, event, own = heappop(soon)
+            decision = step(own, time + origin, event[COST])
+            batch.allowed.append(decision[0])
+            batch.further[position] = event
+            self._react(batch, position, event, own, decision)
 
-    def _decide(self, entries: Iterator[Any], soon: list[Any], own: MutableMapping[int, State], end: int) -> Any:
-        """Let the limiter decide tries, and clients react; see `_process`."""
-        world, step = self.world, self._step
-        origin, duration = world.origin, world.duration
-        tries, later = list[int](), list[int]()
-        allowed, spent = list[bool](), list[int]()
-        request_rows, order = world.totals[state.REQUEST_ROWS], count()
-        for time, client, request, number, cost, key, reaction, think, part in entries:
-            if request == NONE:
-                request = request_rows
-                request_rows += 1
-                if cost == NONE:
-                    cost = self._draw(reaction.costs, client, streams.COST)
-            decision = step(own[key], time + origin, cost)
-            tries += time, client, request, number, cost
-            allowed.append(decision[0])
-            stream = NONE
-            if decision[0] or number >= reaction.attempts:
-                if not reaction.is_serial or (reaction.most_requests != UNLIMITED and self._is_last(reaction, client)):
-                    continue
-                if think is None:
-                    think = self._draw(reaction.thinks, client, THINK) // self._spike
-                else:
-                    stream = client * STREAMS + THINK
-                due, number, request, cost = time + think, 0, NONE, reaction.cost
+    def _react(self, batch: Batch, position: int, event: Sequence[int], own: State, decision: Row) -> None:
+        """Let a client react to the result of a try; draw what it needs one by one."""
+        time, client, request, number, cost = event
+        reaction = self._reaction_of[client]
+        if decision[0] or number >= reaction.attempts:
+            if not reaction.is_serial or (reaction.most_requests != UNLIMITED and self._is_last(reaction, client)):
+                return
+            due = time + self._draw(reaction.thinks, client, THINK) // self._spike
+            request, number, cost = NONE, 1, reaction.cost
+        else:
+            if reaction.heeds_denials:
+                due = time + self._find_wait(reaction, client, number, decision)
             else:
-                if reaction.heeds_denials:
-                    wait = self._find_wait(reaction, client, number, decision)
-                else:
-                    wait, most = reaction.waits[number - 1 if number < len(reaction.waits) else -1]
-                    if reaction.is_jittered:
-                        stream = client * STREAMS + RETRY
-                        if part is None:
-                            part, stream = draw_uniform(self._integers, stream), NONE
-                        wait += int(most * part)
+                wait, most = reaction.waits[number - 1 if number < len(reaction.waits) else -1]
                 due = time + wait
-            if end <= due < duration:
-                later += due, client, request, number + 1, cost
-                spent.append(stream)
-            elif due < end:
-                if stream != NONE:
-                    draw_uniform(self._integers, stream)  # again, as it is about to be drawn from
-                heappush(soon, (due, next(order), (due, client, request, number + 1, cost, key, reaction, None, None)))
-        return tries, allowed, later, spent
+                if reaction.is_jittered:
+                    due += draw_part(most, self._integers, client * STREAMS + RETRY)
+            request, number = request if number > 1 else NONE - 1 - position, number + 1
+        if due < batch.end:
+            if cost == NONE:
+                cost = self._draw(reaction.costs, client, streams.COST)
+            heappush(batch.soon, (due, position, (due, client, request, number, cost), own))
+        elif due < self.world.duration:
+            batch.dues[position] = due
+
+    def _list_next(self, batch: Batch, tries: Integers, allowed: NDArray[np.bool_], known: Integers) -> Integers:
+        """Return the tries that follow those of a batch after its end; `known` has their times that are known ahead."""
+        clients, numbers = tries[:, CLIENT], tries[:, NUMBER]
+        behaviors = self._behavior_of[clients]
+        ends = allowed | (numbers >= self._table.attempts[behaviors])
+        is_known = (known >= batch.end) & (known < self.world.duration)
+        used = clients * STREAMS + np.where(ends, THINK, RETRY)
+        self._streams[used[is_known]] += np.uint64(streams.GAMMA)
+        self._ended[clients[is_known & ends]] += 1
+        dues = known.copy()
+        dues[list(batch.dues)] = list(batch.dues.values())
+        columns = (
+            dues,
+            clients,
+            np.where(ends, NONE, tries[:, REQUEST]),
+            np.where(ends, 1, numbers + 1),
+            np.where(ends, self._table.costs[behaviors], tries[:, COST]),
+        )
+        following: Integers = np.column_stack(columns)[(dues >= batch.end) & (dues < self.world.duration)]
+        return following
 
     def _draw(self, delay: list[int], client: int, purpose: int) -> int:
         world = self.world
@@ -329,7 +283,7 @@ class InstantEngine:
         """The columns that are not 0; see `state.World`."""
         tries = np.concatenate(self._tries or [to_events([])])
         allowed = np.concatenate(self._allowed or [np.zeros(0, np.bool_)])
-        attempts = np.array([reaction.attempts for reaction in self._reactions])[self._behavior_of[tries[:, CLIENT]]]
+        attempts = self._table.attempts[self._behavior_of[tries[:, CLIENT]]]
         ends = allowed | (tries[:, NUMBER] >= attempts)
         requests = tries[:, REQUEST]
         first, last = tries[tries[:, NUMBER] == 1], tries[ends]
