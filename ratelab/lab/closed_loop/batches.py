@@ -104,7 +104,7 @@ def to_events(events: Collection[Sequence[int]]) -> Integers:
 # --- a batch
 
 
-class Batch:
+class TryBatch:
     """The tries of a batch, and further ones that become due before its end, as they are processed.
 
     `REQUEST` of a further try is `NONE - 1` less the position of the first try of its request, if that is in the batch.

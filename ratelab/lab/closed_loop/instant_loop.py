@@ -1,9 +1,10 @@
 """Event loop in plain Python for clients that know each result at once, several times as fast as the general one.
 
 Without a server, a network and a limiter that delays, a try is one event, and a request in progress is no more than its
-next event. Events are processed in batches. NumPy sorts a batch, and reads the states of its keys and the next draws of
-its clients from compact columns. So the loop in Python reads and writes little memory, which
-otherwise takes most of the time if there are many clients.
+next event. Events are processed in batches. NumPy sorts a batch, reads the states of its keys from compact columns, and
+finds out when the next try of each client is due after a success and after a denial. So the loop in Python only decides
+the tries of a batch. It lets a client react on its own only if its next try becomes due before the end of the batch, or
+if the wait depends on the decision.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from ratelab.lab.closed_loop.batches import (
     REQUEST,
     TIME,
     Agenda,
-    Batch,
     KeyStates,
+    TryBatch,
     create_states,
     to_events,
 )
@@ -39,7 +40,7 @@ from ratelab.lab.closed_loop.behavior import Population
 from ratelab.lab.closed_loop.engine import BOOLEANS, REQUEST_COLUMNS, ROW_COLUMNS
 from ratelab.lab.closed_loop.reactions import Reaction, ReactionTable, create_reaction
 from ratelab.lab.closed_loop.state import NONE, UNLIMITED, World
-from ratelab.lab.closed_loop.streams import RETRY, STREAMS, THINK, draw_delay, draw_part
+from ratelab.lab.closed_loop.streams import RETRY, STREAMS, THINK, draw_delay, draw_uniform
 from ratelab.lab.spill import Integers
 from ratelab.limiter import Row, State
 
@@ -155,7 +156,7 @@ class InstantEngine:
             client = int(events[place, CLIENT])
             events[place, COST] = self._draw(self._reaction_of[client].costs, client, streams.COST)
         foreseen = self._table.foresee(events, behaviors, self._streams, self._ended, self._spike)
-        batch, own = Batch(events, end, most), self._states.read(keys)
+        batch, own = TryBatch(events, end, most), self._states.read(keys)
         self._decide(batch, [*map(own.__getitem__, keys.tolist())], foreseen)
         self._states.write(own)
         tries, is_own = batch.list_tries(self.world.totals[state.REQUEST_ROWS])
@@ -167,7 +168,7 @@ class InstantEngine:
         self._note(tries, allowed)
         return len(tries)
 
-    def _decide(self, batch: Batch, states: list[State], foreseen: tuple[Integers, Integers]) -> None:
+    def _decide(self, batch: TryBatch, states: list[State], foreseen: tuple[Integers, Integers]) -> None:
         """Let the limiter decide the tries of a batch, and those that become due before its end."""
         step, origin, end = self._step, self.world.origin, batch.end
         events, soon, note = batch.events, batch.soon, batch.allowed.append
@@ -182,21 +183,22 @@ class InstantEngine:
             if soon[0][0] < following:
                 self._decide_soon(batch, following)
 
-    def _decide_soon(self, batch: Batch, end: int) -> None:
+    def _decide_soon(self, batch: TryBatch, end: int) -> None:
         """Let the limiter decide those tries that became due during a batch, and are due before `end`."""
         step, origin, soon = self._step, self.world.origin, batch.soon
+        note, react = batch.allowed.append, self._react
         while soon[0][0] < end:
             position = next(batch.positions, None)
             if position is None:
                 return
             time, _, event, own = heappop(soon)
             decision = step(own, time + origin, event[COST])
-            batch.allowed.append(decision[0])
+            note(decision[0])
             batch.further[position] = event
-            self._react(batch, position, event, own, decision)
+            react(batch, position, event, own, decision)
 
-    def _react(self, batch: Batch, position: int, event: Sequence[int], own: State, decision: Row) -> None:
-        """Let a client react to the result of a try; draw what it needs one by one."""
+    def _react(self, batch: TryBatch, position: int, event: Sequence[int], own: State, decision: Row) -> None:
+        """Let a client react to the result of a try, with draws one by one."""
         time, client, request, number, cost = event
         reaction = self._reaction_of[client]
         if decision[0] or number >= reaction.attempts:
@@ -211,7 +213,7 @@ class InstantEngine:
                 wait, most = reaction.waits[number - 1 if number < len(reaction.waits) else -1]
                 due = time + wait
                 if reaction.is_jittered:
-                    due += draw_part(most, self._integers, client * STREAMS + RETRY)
+                    due += int(most * draw_uniform(self._integers, client * STREAMS + RETRY))
             request, number = request if number > 1 else NONE - 1 - position, number + 1
         if due < batch.end:
             if cost == NONE:
@@ -220,7 +222,7 @@ class InstantEngine:
         elif due < self.world.duration:
             batch.dues[position] = due
 
-    def _list_next(self, batch: Batch, tries: Integers, allowed: NDArray[np.bool_], known: Integers) -> Integers:
+    def _list_next(self, batch: TryBatch, tries: Integers, allowed: NDArray[np.bool_], known: Integers) -> Integers:
         """Return the tries that follow those of a batch after its end; `known` has their times that are known ahead."""
         clients, numbers = tries[:, CLIENT], tries[:, NUMBER]
         behaviors = self._behavior_of[clients]
@@ -248,7 +250,7 @@ class InstantEngine:
     def _is_last(self, reaction: Reaction, client: int) -> bool:
         """Count a request that ended, and return whether it was the last of a serial client."""
         self._ended[client] += 1
-        return self._ended[client] >= reaction.most_requests
+        return bool(self._ended[client] >= reaction.most_requests)
 
     def _find_wait(self, reaction: Reaction, client: int, number: int, decision: Row) -> int:
         """Return the wait before a retry if it depends on the one that a denial asks for."""
