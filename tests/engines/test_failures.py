@@ -22,6 +22,7 @@ from custom_algorithms import TOLL
 from inline_engine import InlineEngine, write_random_log
 from invalid_traces import INVALID_TRACES, InvalidTrace
 from killing_task import ExitingTask, InterruptingEngine, KillingEngine
+from slow_parameters import mark_slow
 
 from ratelab.algorithms import build_policy
 from ratelab.algorithms.gcra import Gcra
@@ -223,7 +224,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", mark_slow(COMMANDS, ["replay"]))
 def test_an_engine_without_pyarrow_is_a_one_line_error(log: Path, command: str) -> None:
     program = "import sys; sys.modules['pyarrow'] = None; from ratelab.cli import main; main()"
     arguments = [sys.executable, "-c", program, command, *COMMANDS[command], str(log), "--engine", "processes:1"]

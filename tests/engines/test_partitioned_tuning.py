@@ -96,8 +96,13 @@ OPTIONS = {
     "check": ("--check", "sliding-counter:5/s:5", "--rate", "1/s"),
 }
 
-FAST = [("days", "lists at the start", 3), ("minutes and seconds", "start", 3), ("sample", "windows", 3)]
-SLOW = [case for case in product(LOGS, OPTIONS, (1, 3, 16)) if case not in FAST]
+PARTITIONS = (1, 3, 16)
+EACH_PAIR = [
+    (log, options, PARTITIONS[place % len(PARTITIONS)]) for place, (log, options) in enumerate(product(LOGS, OPTIONS))
+]
+CASES = {*EACH_PAIR, *product(["minutes and seconds"], OPTIONS, PARTITIONS), *product(["days"], ["start"], PARTITIONS)}
+"""Every log with all options, and some with each number of partitions."""
+FAST = [("minutes and seconds", "start", 3)]
 
 
 @contextmanager
@@ -132,7 +137,8 @@ def without_command(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("log", "options", "partitions"), [*FAST, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
+    ("log", "options", "partitions"),
+    [*FAST, *(pytest.param(*case, marks=pytest.mark.slow) for case in sorted(CASES - {*FAST}))],
 )
 def test_every_figure_of_a_tuning_is_that_of_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str, options: str, partitions: int
@@ -203,6 +209,7 @@ def test_the_client_of_a_tuning_does_not_gather_requests(tmp_path: Path) -> None
         assert invoke(*arguments, "--engine", "processes:1").exit_code == 0
 
 
+@pytest.mark.slow
 def test_partitions_larger_than_memory_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = [*prepare(tmp_path, write_days, OPTIONS["lists"]), "--json"]
     expected = get_output(*arguments)
@@ -211,6 +218,7 @@ def test_partitions_larger_than_memory_are_kept_on_disk(tmp_path: Path, monkeypa
         assert invoke(*arguments, "--engine", "processes:1", "--partitions", "2").stdout == expected
 
 
+@pytest.mark.slow
 def test_requests_for_an_algorithm_of_a_file_are_gathered(tmp_path: Path) -> None:
     algorithm = written(tmp_path, "Not of much use.", "For tests.")
     arguments = [*prepare(tmp_path, LOGS["seconds"]), "--algo", "gcra", "--algo", algorithm, "--json"]
@@ -251,6 +259,7 @@ def test_a_killed_process_does_not_change_a_tuning(tmp_path: Path, stage: str) -
     assert (tmp_path / "killed").exists()
 
 
+@pytest.mark.slow
 def test_an_unreadable_piece_of_the_second_look_leaves_out_its_file(tmp_path: Path) -> None:
     arguments = prepare(tmp_path, write_days)
     log = tmp_path / "logs" / "a.log"
