@@ -11,6 +11,6 @@ def test_every_try_and_every_request_are_those_of_the_model() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", range(7))
+@pytest.mark.parametrize("block", range(4))
 def test_thousands_of_populations_are_those_of_the_model(block: int) -> None:
     assert find_differences(range(1_000 + 300 * block, 1_300 + 300 * block)) == []
