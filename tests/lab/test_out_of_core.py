@@ -165,7 +165,7 @@ import numpy as np
 from ratelab.algorithms import create
 from ratelab.lab import replay, spill, traffic, windows
 from ratelab.lab.comparison import compare
-from ratelab.lab.traces.merge import _split_columns
+from ratelab.lab.traces.merge import split_columns
 from ratelab.lab.traffic import Traffic
 
 spill.MAX_ROWS_IN_MEMORY = 100_000
@@ -178,7 +178,7 @@ def run(requests):
     for begin in range(0, requests, 50_000):
         times = np.arange(begin, begin + 50_000) * 100_000 + random.integers(0, 10**9, 50_000)
         sorter.add(times, random.integers(0, 1000, 50_000), np.ones(50_000, np.int64))
-    columns, keys = _split_columns(sorter.sort(), 0, sorter.on_disk), np.arange(1000)
+    columns, keys = split_columns(sorter.sort(), 0, sorter.on_disk), np.arange(1000)
     return Traffic(*columns, tuple(map(str, keys)), keys, requests * 100_000 + 10**9, on_disk=sorter.on_disk)
 
 def peak():
