@@ -38,6 +38,7 @@ def test_populations_are_those_of_the_model() -> None:
     assert find_differences(seeds, draw=draw_instant_population) == []
 
 
+@pytest.mark.slow
 def test_small_batches_are_those_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink_batches(monkeypatch)
     assert find_differences(list_instant_seeds(range(100)), draw=draw_instant_population) == []
