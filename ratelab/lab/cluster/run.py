@@ -16,9 +16,8 @@ from ratelab.lab.engines.engine import Item, TaskEngine
 from ratelab.lab.exchange import Exchange
 from ratelab.lab.filesystems import make_absolute
 from ratelab.lab.traces import Trace, TraceOptions, format_paths
-from ratelab.lab.traces.files import MissingFileError
 from ratelab.lab.traces.merge import FileRequests, build_trace
-from ratelab.lab.traces.reader import remove_repeated
+from ratelab.lab.traces.reader import remove_repeated, skip_unreadable
 
 Advance = Callable[[int], object]
 """Called with the amount of further work done."""
@@ -94,19 +93,12 @@ class DistributedRun:
         self.exchange = exchange = Exchange(f"{make_absolute(self.folder)}/ratelab-{pieces.digest}-{partitions}")
         exchange.create()
         summaries = self._read_pieces(pieces, ReadTask(exchange, options, partitions), progress)
-        files, errors = [], list[InputError]()
-        for path, group in group_by_file(pieces, summaries):
-            try:
-                files.append((join_pieces(path, group, options, exchange), group))
-            except MissingFileError:
-                raise
-            except InputError as error:
-                if options.strict or len(paths) == 1:
-                    raise
-                errors.append(error)
-        if not files:
-            raise errors[0]
-        notes += [f"skipped {error}" for error in errors]
+        files, skipped = skip_unreadable(
+            lambda file: (join_pieces(*file, options, exchange), file[1]),
+            group_by_file(pieces, summaries),
+            options.strict,
+        )
+        notes += skipped
         return ReadFiles(self, pieces, summaries, options, partitions, exchange, files, notes)
 
     def _read_pieces(self, pieces: Pieces, task: ReadTask, progress: Advance) -> list[Summary]:

@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,9 @@ from ratelab.lab.traces.formats import Detection, Format, TraceOptions, detect_f
 from ratelab.lab.traces.merge import ClientNumbers, FileRequests, Trace, build_trace
 
 _DEFAULT_OPTIONS = TraceOptions()
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 Amend = Callable[[Format, Sequence[str], Plan], Plan]
 """Changes how the requests of a file are read, given its format and its first lines."""
@@ -83,24 +86,38 @@ def read_traces(
     cannot be parsed, unless `lenient`, and, if strict, for any line that cannot be parsed.
     """
     paths, notes = remove_repeated(paths)
-    files: list[FileRequests] = []
-    errors: list[InputError] = []
-    for path in paths:
-        try:
-            files.append(_read_file(path, options, progress, columnar, amend or _keep_plan))
-        except MissingFileError:
-            raise
-        except InputError as error:
-            if options.strict or len(paths) == 1:
-                raise
-            errors.append(error)
-    if not files:
-        raise errors[0]
-    notes += [f"skipped {error}" for error in errors]
+    amend = amend or _keep_plan
+    files, skipped = skip_unreadable(
+        lambda path: _read_file(path, options, progress, columnar, amend), paths, options.strict
+    )
+    notes += skipped
     try:
         return build_trace(files, notes, options)
     except InputError as error:
         raise InputError(f"{format_paths(paths)}: {error}") from None
+
+
+def skip_unreadable(
+    read: Callable[[Item], Found], items: Sequence[Item], strict: bool
+) -> tuple[list[Found], list[str]]:
+    """Read several files, and return those that can be read and a note for each of the others.
+
+    Raises `InputError` for a missing file, if none can be read, and, if strict, for any that cannot.
+    """
+    found: list[Found] = []
+    errors: list[InputError] = []
+    for item in items:
+        try:
+            found.append(read(item))
+        except MissingFileError:
+            raise
+        except InputError as error:
+            if strict or len(items) == 1:
+                raise
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    return found, [f"skipped {error}" for error in errors]
 
 
 def remove_repeated(paths: Sequence[str]) -> tuple[list[str], list[str]]:
