@@ -57,12 +57,14 @@ class Forecast:
             forecast = Forecast(forecast.now + decision.retry_after_ns, forecast.parts)
 
 
-def forecast_key(table: KeyTable, key: str, clock: Clock) -> Forecast:
-    """Return the forecast of a key of a table."""
+def forecast_key(table: KeyTable, key: str, clock: Clock) -> Forecast | None:
+    """Return the forecast of a key of a table; None once the table is retired."""
     entry, kernel = table.get(key), table.kernel
     state = [] if entry is None else kernel.latest(entry)[: kernel.size]
     if not state:
         state, _ = table.start_new(key)
+        if not state:
+            return None
     now = clock()  # after the state, so that no step goes back in time
     return Forecast(now, [(kernel.composite, state)])
 

@@ -107,13 +107,18 @@ class KeyTable:
         return self.lock.call(self._place, key)
 
     def start_new(self, key: str) -> tuple[Version, int]:
-        """Return the state of a new key, which is a copy of its overflow bucket if there is one, and the time."""
+        """Return the state of a new key, which is a copy of its overflow bucket if there is one, and the time.
+
+        The state is empty once the table is retired.
+        """
         return self.lock.call(self._start_new, key)
 
     def _start_new(self, nested: bool, key: str) -> tuple[Version, int]:  # noqa: ARG002  (the signature for `ReentrantLock.call`)
         shared = self.overflow.get(hash(key) % OVERFLOW_BUCKETS)
         state = None if shared is None else self.kernel.latest(shared)[: self.kernel.size]
         now = self._clock()
+        if self._retired:
+            return [], now
         return self.kernel.start(now) if state is None else state, now
 
     def evict_idle(self) -> None:

@@ -137,7 +137,9 @@ class MemoryLimiter:
     def forecast(self, keys: Mapping[str, str], plan: str | None) -> Forecast:
         """Return a copy of the current states of the keys of policies, in which hits can be tried."""
         if self._groups is None and len(keys) == len(self.policies) and len({*keys.values()}) == 1:
-            return forecast_key(self._table, next(iter(keys.values())), self._clock)
+            forecast = forecast_key(self._table, next(iter(keys.values())), self._clock)
+            if forecast is not None:
+                return forecast
         return forecast_groups(self._generalized(), keys, plan, self._clock)
 
     def hit_each(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> tuple[Decision, tuple[Decision, ...]]:
@@ -294,6 +296,8 @@ class MemoryLimiter:
             if result is not None:
                 return result
             state, now = table.start_new(key)
+            if not state:
+                return None
             result = change(state, now)
             if kernel.is_new(state, now):
                 table.evict_idle()

@@ -18,6 +18,8 @@ from test_memory_threads import THREADS, in_threads
 from ratelab import ALGORITHMS, InputError, ManualClock, MemoryLimiter, Policy
 from ratelab.algorithms.composite import Composite
 from ratelab.stores import policy_groups
+from ratelab.stores.forecast import Forecast
+from ratelab.stores.key_table import OVERFLOW_BUCKETS
 
 SECOND, DAY = 10**9, 86_400 * 10**9
 NOW = 1_700_000_000 * SECOND
@@ -180,9 +182,14 @@ class Scene:
         return BURST - client, 2 * BURST - total
 
     def hit(self, key: str, outcomes: list[bool]) -> None:
-        outcomes.append(self.limiter.hit(key).allowed)
+        hit(self.limiter, key, outcomes)
 
 
+def hit(limiter: MemoryLimiter, key: str, outcomes: list[bool]) -> None:
+    outcomes.append(limiter.hit(key).allowed)
+
+
+@interrupts.in_new_thread
 def hit_everywhere(known: bool, key: str | None) -> None:
     """At every moment of a hit, hit `key` or raise: both policies are charged, or none."""
     for moment in count(0, 1 if known else 4):
@@ -220,16 +227,24 @@ def test_an_interrupted_hit_of_several_keys_charges_all_or_none(known: bool, key
     hit_everywhere(known, key)
 
 
+def named_for_bucket(bucket: int, apart: bool = False) -> str:
+    """Return a key that shares the overflow bucket of a number, or one that does not."""
+    return next(f"key {n}" for n in count() if (hash(f"key {n}") % OVERFLOW_BUCKETS == bucket) != apart)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("key", ["alice", "bob", "new", None])
+@pytest.mark.parametrize("key", ["alice", "bob", "sharing", "apart", None])
+@interrupts.in_new_thread
 def test_an_interrupted_first_change_of_policies_grants_nothing(key: str | None) -> None:
     policy = Policy.create("token-bucket", f"{BURST}/day")
+    bucket = hash("carol") % OVERFLOW_BUCKETS
+    names = {"sharing": named_for_bucket(bucket), "apart": named_for_bucket(bucket, apart=True)}
     for moment in count(0, 29):
         limiter, outcomes = MemoryLimiter(policy, ManualClock(NOW), max_keys=2), list[bool]()
         for name in ("alice", "bob", "carol"):  # the last shares a bucket
             limiter.hit(name)
         error = interrupts.Interrupted()
-        act = partial(interrupts.throw, error) if key is None else lambda: outcomes.append(limiter.hit(key).allowed)  # noqa: B023
+        act = partial(interrupts.throw, error) if key is None else partial(hit, limiter, names.get(key, key), outcomes)
         interrupter = interrupts.Interrupter(moment, act)
         with suppress(interrupts.Interrupted):
             interrupter.run(partial(limiter.update, policy))
@@ -238,9 +253,31 @@ def test_an_interrupted_first_change_of_policies_grants_nothing(key: str | None)
         used = {name: 1 + (name == key) * len(outcomes) for name in ("alice", "bob")}
         assert [limiter.hit(name, 0).remaining for name in used] == [BURST - one for one in used.values()]
         assert limiter.hit("carol", 0).remaining <= BURST - 1
+        assert limiter.hit(names["sharing"], 0).remaining <= BURST - 1 - (key == "sharing") * len(outcomes)
         if not interrupter.acted:
             assert moment > 50
             return
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["alice", "carol"])
+def test_a_forecast_during_the_first_change_of_policies_follows_the_keys(key: str) -> None:
+    policy = Policy.create("token-bucket", f"{BURST}/day", name="client")
+    for moment in count(0, 7):
+        limiter, forecasts = MemoryLimiter(policy, ManualClock(NOW), max_keys=1), list[Forecast]()
+        for name in ("alice", "carol"):  # the last shares a bucket
+            limiter.hit(name)
+        interrupter = interrupts.Interrupter(moment, partial(forecast, limiter, key, forecasts))
+        interrupter.run(partial(limiter.update, policy))
+        for one in forecasts:
+            assert [one.hit({"client": cost})[0].allowed for cost in (BURST - 1, BURST)] == [True, False]
+        if not interrupter.acted:
+            assert moment > 50
+            return
+
+
+def forecast(limiter: MemoryLimiter, key: str, forecasts: list[Forecast]) -> None:
+    forecasts.append(limiter.forecast({"client": key}, None))
 
 
 def commit_one_by_one(changes: Any) -> bool:
