@@ -6,10 +6,10 @@ import gc
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import partial, wraps
 from itertools import count
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import pytest
 from mutate import MUTANT_FILE
@@ -24,12 +24,28 @@ pytestmark = pytest.mark.slow
 PACKAGE = str(ratelab.__path__[0])
 """The files whose code is interrupted, in addition to mutants."""
 
+Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 BURST, MAX_KEYS, DAY = 3, 4, 86_400 * NS_PER_S
 
 
 class Interrupted(BaseException):
     """Raised by a signal handler, as `KeyboardInterrupt` or a time limit is."""
+
+
+def in_new_thread(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Run a function that raises from a trace function in a thread of its own.
+
+    Where an `except` block begins or ends, such an exception unbalances the interpreter's stack of exceptions being
+    handled, which belongs to the thread. Every later exception of the thread would have a longer `__context__`.
+    """
+
+    @wraps(function)
+    def run(*arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(function, *arguments, **options).result()
+
+    return run
 
 
 class Interrupter:
@@ -178,6 +194,7 @@ def check_nested_hits(limiter: type[MemoryLimiter], kind: type[Algorithm], setup
             return
 
 
+@in_new_thread
 def check_exceptions(limiter: type[MemoryLimiter], kind: type[Algorithm], setup: Setup) -> None:
     """At every moment of a hit of alice, raise; the same exception surfaces, and she is charged once or not."""
     for moment in count():
@@ -196,6 +213,7 @@ def check_exceptions(limiter: type[MemoryLimiter], kind: type[Algorithm], setup:
             return
 
 
+@in_new_thread
 def check_resets(limiter: type[MemoryLimiter], kind: type[Algorithm], setup: Setup) -> None:
     """At every moment of a reset of alice, hit her key or raise; she has her burst, or nothing if the reset failed."""
     for moment in count():

@@ -177,6 +177,7 @@ def test_threads_settle_exactly() -> None:
 
 
 @pytest.mark.slow
+@interrupts.in_new_thread
 def test_an_interrupted_settlement_charges_one_of_the_two_costs() -> None:
     for moment in count():
         limiter = create("gcra", "fixed-window")

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from test_memory_interrupts import Interrupted, Interrupter
+from test_memory_interrupts import Interrupted, Interrupter, in_new_thread
 from waiting_runs import finish_in_threads, predict, wait_until
 
 from ratelab import ALGORITHMS, Decision, ManualClock, MemoryLimiter, Policy, RateLimitExceeded
@@ -152,6 +152,7 @@ def admit(limiter: MemoryLimiter) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("call", [admit, refuse])
+@in_new_thread
 def test_an_exception_at_any_moment_leaves_no_request_in_line(call: Callable[[MemoryLimiter], None]) -> None:
     def interrupt() -> None:
         raise Interrupted
