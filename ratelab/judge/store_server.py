@@ -40,6 +40,16 @@ def find_faketime() -> Path:
     raise NoStore("skipped: libfaketime is not installed, so a store cannot follow the fake clock")
 
 
+def write_wrapper(program: str, directory: Path, time_file: Path, **variables: object) -> Path:
+    """Write a script that runs a program under libfaketime, which reads the time from a file, and return its path."""
+    variables |= {"LD_PRELOAD": find_faketime(), "FAKETIME_TIMESTAMP_FILE": time_file, "FAKETIME_NO_CACHE": 1}
+    exports = "".join(f"export {name}={shlex.quote(str(value))}\n" for name, value in variables.items())
+    script = directory / "program"
+    script.write_text(f'#!/bin/sh\n{exports}exec {shlex.quote(program)} "$@"\n')
+    script.chmod(0o700)
+    return script
+
+
 class StoreServer:
     """A running valkey-server; `url` is that of the server itself."""
 
@@ -66,23 +76,13 @@ class StoreServer:
 @contextmanager
 def run_store_server(clock: FakeClock) -> Iterator[StoreServer]:
     """Run a server whose time follows `clock`; raise `NoStore` if one is not possible here."""
-    library = find_faketime()
     try:
         program = find_program()
     except InputError as error:
         raise NoStore(f"skipped: {error}") from None
     with TemporaryDirectory(prefix="rl-") as directory:
         time_file = Path(directory, "time")
-        variables = {
-            "LD_PRELOAD": library,
-            "FAKETIME_TIMESTAMP_FILE": time_file,
-            "FAKETIME_NO_CACHE": 1,
-            "TZ": "UTC",
-        }
-        exports = "".join(f"export {name}={shlex.quote(str(value))}\n" for name, value in variables.items())
-        script = Path(directory, "program")
-        script.write_text(f'#!/bin/sh\n{exports}exec {shlex.quote(program)} "$@"\n')
-        script.chmod(0o700)
+        script = write_wrapper(program, Path(directory), time_file, TZ="UTC")
         port = _find_free_port()
         store = StoreServer(ValkeyServer(Path(directory), port, program=str(script)), time_file, port)
         store.set_time(clock.utc_ns)

@@ -14,6 +14,7 @@ import pytest
 from serve_process import wait_until
 from valkey_servers import find_server, free_port, is_free, run_valkey, send_command
 
+from ratelab.judge.store_server import NoStore, write_wrapper
 from ratelab.stores.valkey.server import ValkeyServer
 from ratelab.stores.valkey.session import SLOT_COUNT
 
@@ -186,21 +187,14 @@ class SteppingServer:
 @contextmanager
 def run_stepping_server(server: str = "valkey") -> Iterator[SteppingServer]:
     """Run a server under libfaketime; skip the test if that is not installed."""
-    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-    if library is None:
-        pytest.skip("libfaketime is not installed: see .github/CONTRIBUTING.md")
     with TemporaryDirectory(prefix="rl-") as directory:
         offset = Path(directory, "offset")
         offset.write_text("+0\n")
-        variables = {
-            "LD_PRELOAD": library,
-            "FAKETIME_TIMESTAMP_FILE": offset,
-            "FAKETIME_NO_CACHE": 1,
-            "FAKETIME_DONT_FAKE_MONOTONIC": 1,
-        }
-        exports = "".join(f"export {name}={shlex.quote(str(value))}\n" for name, value in variables.items())
-        program = _write_script(directory, f'{exports}exec {shlex.quote(find_server(server))} "$@"')
-        with run_valkey(program=program) as started:
+        try:
+            program = write_wrapper(find_server(server), Path(directory), offset, FAKETIME_DONT_FAKE_MONOTONIC=1)
+        except NoStore:
+            pytest.skip("libfaketime is not installed: see .github/CONTRIBUTING.md")
+        with run_valkey(program=str(program)) as started:
             yield SteppingServer(started, offset)
 
 
