@@ -23,6 +23,8 @@ from ratelab.clock import default_clocks
 from ratelab.lab.traces import Trace, TraceOptions
 
 if TYPE_CHECKING:
+    from store_setups import Cluster
+
     from ratelab.stores.valkey.server import ValkeyServer
 
 pytest.register_assert_rewrite("contracts", "cli_runner", "door_conformance", "flask_apps", "limiter_suite")
@@ -55,7 +57,11 @@ settings.load_profile("exact")
 
 
 STORE_TESTS = ("test_store_", "test_lua_")
-"""How the files begin whose tests also run, slowly, with each other server than Valkey."""
+"""How the files begin whose tests also run, slowly, with each other server than Valkey.
+
+Those that test the code of this package alone, whatever the server does, set `SERVERS = ["valkey"]`.
+"""
+SERVERS = ["valkey", *(pytest.param(name, marks=pytest.mark.slow) for name in ("redis", "redis-6.2"))]
 
 LONGEST = [
     "serve_load",
@@ -101,8 +107,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("kind", kinds.values(), ids=kinds.keys())
     chosen = any(mark.args[0] == "server" for mark in metafunc.definition.iter_markers("parametrize"))
     if "server" in metafunc.fixturenames and metafunc.definition.path.name.startswith(STORE_TESTS) and not chosen:
-        others = [pytest.param(name, marks=pytest.mark.slow) for name in ("redis", "redis-6.2")]
-        metafunc.parametrize("server", ["valkey", *others], indirect=True, scope="session")
+        servers = getattr(metafunc.module, "SERVERS", SERVERS)
+        metafunc.parametrize("server", servers, indirect=True, scope="session")
 
 
 @pytest.fixture
@@ -173,6 +179,25 @@ def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
 
     with run_valkey(program=find_server(getattr(request, "param", "valkey"))) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def running_cluster() -> Iterator[Cluster]:
+    """Run a cluster of three nodes, which need two seconds to start, for all tests of a session that need one."""
+    from store_setups import run_cluster
+
+    with run_cluster(3) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(running_cluster: Cluster) -> Cluster:
+    """Return the cluster without keys; a test must not stop its nodes."""
+    from valkey_servers import send_command
+
+    for node in running_cluster.nodes:
+        send_command(node.url, "FLUSHALL")
+    return running_cluster
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def check_quotas(url: str, name: str, count: int, *changes: Change) -> None:
             check(client, name, parse_quota(text), count, *changes)
 
 
-@pytest.mark.parametrize("count", [250, pytest.param(2_500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [250, pytest.param(1_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", SCRIPTED)
 def test_a_script_decides_as_its_kernel(name: str, count: int, store: ValkeyServer) -> None:
     check_quotas(store.url, name, count)

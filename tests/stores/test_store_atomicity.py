@@ -18,7 +18,7 @@ from ratelab.stores.valkey import ValkeyLimiter
 from ratelab.stores.valkey.script import Script
 from ratelab.stores.valkey.server import ValkeyServer
 
-PROCESSES, HITS, BURST = 8, 400, 100
+PROCESSES, HITS, BURST = 8, 200, 100
 
 RATE = "100/365day"
 """So slow that nothing is restored during a test, and no window ends."""
@@ -76,11 +76,10 @@ def histories(processes: Pool, store: ValkeyServer, name: str, key: str, work: A
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTED)
 def test_eight_processes_are_granted_the_quota_once(name: str, processes: Pool, store: ValkeyServer) -> None:
-    for attempt in range(3):
-        history = histories(processes, store, name, f"key {attempt}")
-        assert len(history) == PROCESSES * HITS
-        assert sum(allowed for _, _, allowed, *_ in history) == BURST
-        check_against_kernel(name, history)
+    history = histories(processes, store, name, "alice")
+    assert len(history) == PROCESSES * HITS
+    assert sum(allowed for _, _, allowed, *_ in history) == BURST
+    check_against_kernel(name, history)
 
 
 def check_against_kernel(name: str, history: list[list[int]]) -> None:

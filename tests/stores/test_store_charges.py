@@ -16,6 +16,7 @@ from ratelab import Decision
 from ratelab.errors import StoreError
 from ratelab.stores.valkey.server import ValkeyServer
 
+SERVERS = ["valkey"]
 DEADLINE = 0.05
 CALLERS = 8
 
@@ -113,7 +114,7 @@ def test_a_reply_in_single_bytes_is_a_decision(store: ValkeyServer, calls: Calls
 @pytest.mark.parametrize("seed", mark_slow([1, 2], [1]))
 def test_random_faults_charge_no_request_twice(store: ValkeyServer, calls: Calls, seed: int) -> None:
     faults = ("pass", "pass", "pass", "drop", "half", "stall", "reset", "split", "delay")
-    outcomes = check_charges(store, calls, faults, 200, seed, deadline=4 * DEADLINE)
+    outcomes = check_charges(store, calls, faults, 120, seed, deadline=4 * DEADLINE)
     assert error_kinds(outcomes) <= {"unreachable", "timeout"}
     assert any(isinstance(outcome, Decision) for outcome in outcomes)
 

@@ -102,6 +102,27 @@ def test_hits_of_one_slot_are_one_call(single: ValkeyServer) -> None:
     assert count_calls(single.url, "evalsha") == 2
 
 
+def test_a_scan_lists_the_clients_of_every_node(pair: Cluster) -> None:
+    with ValkeyLimiter(pair.url, "gcra", "2/day", deadline=AMPLE_DEADLINE) as limiter:
+        for number in range(50):
+            limiter.hit(f"client {number}")
+        listed = dict(limiter.scan())
+    assert len(listed) == 50
+    assert {states["gcra"].remaining for states in listed.values()} == {1}
+
+
+def test_a_scan_lists_the_policies_of_clients_on_every_node(pair: Cluster) -> None:
+    policies = [Policy.create("gcra", "2/day", name="few"), Policy.create("sliding-log", "9/day", name="many")]
+    with ValkeyLimiter(pair.url, policies, deadline=AMPLE_DEADLINE, plans={"more": {"few": "4/day"}}) as limiter:
+        for number in range(50):
+            limiter.hit(f"client {number}", plan="more" if number % 2 else None)
+        listed = dict(limiter.scan())
+        look = limiter.look("client 1")
+    assert sorted(states["few"].remaining for states in listed.values()) == [1] * 25 + [3] * 25
+    assert {states["many"].remaining for states in listed.values()} == {8}
+    assert [decision.remaining for decision in look.values()] == [3, 8]
+
+
 def test_keys_that_move_are_found_again_and_charged_once(pair: Cluster) -> None:
     limiter = make_limiter(cluster_url(pair.nodes[0]))
     assert {limiter.hit(key).remaining for key in KEYS} == {LARGE_BURST - 1}
@@ -154,27 +175,3 @@ def test_the_other_nodes_decide_when_the_node_of_the_url_dies(pair: Cluster) -> 
     wait_until(lambda: decides(kept[0]))
     assert all(decides(key) for key in kept)
     limiter.close()
-
-
-@pytest.mark.slow
-def test_a_scan_lists_the_clients_of_every_node() -> None:
-    with run_cluster(3) as cluster, ValkeyLimiter(cluster.url, "gcra", "2/day", deadline=AMPLE_DEADLINE) as limiter:
-        for number in range(50):
-            limiter.hit(f"client {number}")
-        listed = dict(limiter.scan())
-    assert len(listed) == 50
-    assert {states["gcra"].remaining for states in listed.values()} == {1}
-
-
-@pytest.mark.slow
-def test_a_scan_lists_the_policies_of_clients_on_every_node() -> None:
-    policies = [Policy.create("gcra", "2/day", name="few"), Policy.create("sliding-log", "9/day", name="many")]
-    with run_cluster(3) as cluster:
-        with ValkeyLimiter(cluster.url, policies, deadline=AMPLE_DEADLINE, plans={"more": {"few": "4/day"}}) as limiter:
-            for number in range(50):
-                limiter.hit(f"client {number}", plan="more" if number % 2 else None)
-            listed = dict(limiter.scan())
-            look = limiter.look("client 1")
-        assert sorted(states["few"].remaining for states in listed.values()) == [1] * 25 + [3] * 25
-        assert {states["many"].remaining for states in listed.values()} == {8}
-        assert [decision.remaining for decision in look.values()] == [3, 8]

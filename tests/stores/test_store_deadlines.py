@@ -29,6 +29,7 @@ from ratelab.errors import StoreError
 from ratelab.stores.valkey import AsyncValkeyLimiter, connection_pool, sync_limiter
 from ratelab.stores.valkey.server import ValkeyServer
 
+SERVERS = ["valkey"]
 DEADLINE = 0.05
 LOOP_SLACK_S = 0.002
 """Seconds after a deadline during which a loop may read replies that have arrived."""

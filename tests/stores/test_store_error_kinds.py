@@ -11,7 +11,6 @@ from threading import Thread
 import pytest
 from durations import LONG
 from lua_scripts import SCRIPTED
-from store_setups import run_cluster
 from valkey_servers import (
     AMPLE_DEADLINE,
     LARGE_BURST,
@@ -295,19 +294,3 @@ def test_a_key_that_another_program_wrote_counts_as_new(algorithm: str, store: V
     with ValkeyLimiter(store.url, algorithm, f"1/{LONG}", 2) as limiter:
         key = limiter._script.place("bad", 0)[0].decode()
     asyncio.run(hit_all(key))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["valkey", *OTHER_SERVERS])
-def test_a_node_of_a_cluster_needs_a_url_that_mentions_it(name: str) -> None:
-    with run_cluster(1, name) as cluster:
-        plain = cluster.nodes[0].url
-        with make_limiter(plain) as limiter:
-            assert limiter.hit("alice").allowed  # a single key is decided, on its own node
-            error = raised_error(limiter.probe)
-        assert error.kind == "misconfigured"
-        assert str(error) == "the server is a node of a cluster: add cluster=true to the URL"
-        with make_limiter(f"{plain}/1") as limiter:
-            assert raised_error(lambda: limiter.hit("alice")).kind == "misconfigured"
-        with make_limiter(cluster.url) as limiter:
-            limiter.probe()

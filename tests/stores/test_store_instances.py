@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from asgi import request, scope_of
 from limited_apps import Handler
+from lua_scripts import only_on_valkey
 from serve_process import send_request, wait_until
-from store_setups import run_cluster
+from store_setups import Cluster
 from valkey import Valkey
 from valkey_servers import AMPLE_DEADLINE, free_port, send_command
 
@@ -234,9 +235,8 @@ def test_a_check_before_the_start_rejects_another_secret(store: ValkeyServer) ->
 
 
 @pytest.mark.slow
-def test_the_nodes_of_a_cluster_hold_one_fingerprint() -> None:
-    with run_cluster(3) as cluster:
-        check_that_another_secret_is_rejected(cluster.url)
+def test_the_nodes_of_a_cluster_hold_one_fingerprint(cluster: Cluster) -> None:
+    check_that_another_secret_is_rejected(cluster.url)
 
 
 WORKER = """
@@ -259,6 +259,7 @@ async def app(scope, receive, send):
 
 
 @pytest.mark.slow
+@only_on_valkey
 def test_the_workers_of_a_server_share_a_secret_without_configuration(store: ValkeyServer, tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text(WORKER)
     port = free_port()

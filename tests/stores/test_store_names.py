@@ -22,6 +22,7 @@ from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.script import Script
 from ratelab.stores.valkey.server import ValkeyServer
 
+SERVERS = ["valkey"]
 NAMES = ["login", "Login", "login:", "log/in", "{login}", "log in", "log*n", "l\u00f6gin", "\ud800", None]
 
 

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from invalid_stores import stopped
 from serve_process import wait_until
 from store_setups import Cluster, run_cluster
 from valkey_servers import LARGE_BURST, make_async_limiter, make_limiter, send_command
 
 from ratelab.errors import StoreError
 from ratelab.stores.blocking_resilient import BlockingResilientLimiter
+from ratelab.stores.circuit_breaker import MAX_FAILURES
 from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.valkey import AsyncValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
@@ -25,19 +27,10 @@ pytestmark = pytest.mark.slow
 KEYS = [f"client {number}" for number in range(60)]
 
 
-@pytest.fixture(
-    scope="module", params=["valkey", *(pytest.param(name, marks=pytest.mark.slow) for name in ("redis", "redis-6.2"))]
-)
-def running(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+@pytest.fixture(scope="module", params=["valkey", "redis", "redis-6.2"])
+def running_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     with run_cluster(3, request.param) as cluster:
         yield cluster
-
-
-@pytest.fixture
-def cluster(running: Cluster) -> Cluster:
-    for node in running.nodes:
-        send_command(node.url, "FLUSHALL")
-    return running
 
 
 SCRIPT = make_limiter("valkey://nowhere")._script
@@ -49,6 +42,27 @@ def slot_of(key: str) -> int:
 
 def keys_of(cluster: Cluster, node: ValkeyServer) -> list[str]:
     return [key for key in KEYS if cluster.first_owner(slot_of(key)) is node]
+
+
+def test_each_node_decides_for_its_keys(cluster: Cluster) -> None:
+    with make_limiter(cluster.url) as limiter:
+        assert [limiter.hit(key).remaining for key in KEYS * 2] == [LARGE_BURST - 1] * 60 + [LARGE_BURST - 2] * 60
+    counts = [send_command(node.url, "DBSIZE") for node in cluster.nodes]
+    assert (sum(counts), min(counts) > 0) == (60, True)
+
+
+def test_a_node_of_a_cluster_needs_a_url_that_mentions_it(cluster: Cluster) -> None:
+    plain = cluster.first_owner(slot_of("alice")).url
+    with make_limiter(plain) as limiter:
+        assert limiter.hit("alice").allowed  # a single key is decided, on its own node
+        with pytest.raises(StoreError, match="the server is a node of a cluster: add cluster=true to the URL") as error:
+            limiter.probe()
+    assert error.value.kind == "misconfigured"
+    with make_limiter(f"{plain}/1") as limiter, pytest.raises(StoreError) as error:
+        limiter.hit("alice")
+    assert error.value.kind == "misconfigured"
+    with make_limiter(cluster.url) as limiter:
+        limiter.probe()
 
 
 # --- migrating slots
@@ -153,20 +167,29 @@ def test_the_map_of_slots_is_looked_up_once_for_hits_at_the_same_time(cluster: C
 # --- nodes that are down
 
 
-@pytest.mark.parametrize("stop", [signal.SIGSTOP, signal.SIGKILL])
-def test_clients_of_healthy_nodes_are_decided_by_the_store(stop: signal.Signals) -> None:
-    with run_cluster(3) as cluster:
-        failing = cluster.nodes[0]  # which is that of the URL
-        lost = keys_of(cluster, failing)
-        kept = [key for key in KEYS if key not in lost]
+only_with_valkey = pytest.mark.parametrize("running_cluster", ["valkey"], indirect=True)
 
-        async def hit_all() -> None:
-            async with make_async_limiter(cluster.url, deadline=4) as store:
-                limiter = ResilientLimiter(store)
+
+@pytest.fixture
+def mortal() -> Iterator[Cluster]:
+    with run_cluster(3) as cluster:
+        yield cluster
+
+
+def test_clients_of_healthy_nodes_are_decided_by_the_store(mortal: Cluster) -> None:
+    failing = mortal.nodes[0]  # which is that of the URL
+    lost = keys_of(mortal, failing)
+    kept = [key for key in KEYS if key not in lost]
+
+    async def hit_all() -> None:
+        async with make_async_limiter(mortal.url, deadline=1) as store:
+            limiter = ResilientLimiter(store)
+            for stop in (signal.SIGSTOP, signal.SIGKILL):
+                before = limiter.health.fallback_decisions
                 await asyncio.gather(*map(limiter.hit, KEYS))
-                assert (limiter.health.up, limiter.health.fallback_decisions) == (True, 0)
+                assert limiter.health[::2] == (True, before)
                 os.kill(failing.pid, stop)
-                for _ in range(4):
+                for _ in range(MAX_FAILURES):
                     await asyncio.gather(*map(limiter.hit, lost))
                 assert not limiter.health.up
                 before = limiter.health.fallback_decisions
@@ -176,23 +199,26 @@ def test_clients_of_healthy_nodes_are_decided_by_the_store(stop: signal.Signals)
                 assert limiter.health.fallback_decisions == before
                 await limiter.hit(lost[0])
                 assert limiter.health.fallback_decisions == before + 1
-                if stop is signal.SIGKILL:
-                    return
-                os.kill(failing.pid, signal.SIGCONT)
-                for _ in range(200):
-                    await limiter.probe()
-                    if limiter.health.up:
-                        break
-                    await asyncio.sleep(0.1)
-                assert limiter.health.up
+                if stop is signal.SIGSTOP:
+                    os.kill(failing.pid, signal.SIGCONT)
+                    await recover(limiter)
 
-        asyncio.run(hit_all())
+    asyncio.run(hit_all())
 
 
-def test_threads_of_clients_of_healthy_nodes_are_decided_by_the_store() -> None:
-    with run_cluster(3) as cluster, make_limiter(cluster.url) as store:
-        failing = cluster.nodes[0]
-        lost = keys_of(cluster, failing)
+async def recover(limiter: ResilientLimiter) -> None:
+    for _ in range(200):
+        await limiter.probe()
+        if limiter.health.up:
+            return
+        await asyncio.sleep(0.1)
+    pytest.fail("the store is not used again")
+
+
+def test_threads_of_clients_of_healthy_nodes_are_decided_by_the_store(mortal: Cluster) -> None:
+    with make_limiter(mortal.url) as store:
+        failing = mortal.nodes[0]
+        lost = keys_of(mortal, failing)
         kept = [key for key in KEYS if key not in lost]
         limiter = BlockingResilientLimiter(store)
         for key in KEYS:
@@ -210,26 +236,25 @@ def test_threads_of_clients_of_healthy_nodes_are_decided_by_the_store() -> None:
         assert limiter.health.fallback_decisions == before + 1
 
 
-def test_threads_on_a_node_that_hangs_leave_connections_to_others() -> None:
-    with run_cluster(3) as cluster, ThreadPoolExecutor(32) as pool:
-        failing = cluster.nodes[1]
-        lost = keys_of(cluster, failing)
-        kept = [key for key in KEYS if key not in lost]
-        with make_limiter(cluster.url, deadline=4) as limiter:
+@only_with_valkey
+def test_threads_on_a_node_that_hangs_leave_connections_to_others(cluster: Cluster) -> None:
+    failing = cluster.nodes[1]
+    lost = keys_of(cluster, failing)
+    kept = [key for key in KEYS if key not in lost]
+    with ThreadPoolExecutor(32) as pool, make_limiter(cluster.url, deadline=1) as limiter:
 
-            def decide(key: str) -> str:
-                try:
-                    return str(limiter.hit(key).allowed)
-                except StoreError as error:
-                    return error.kind
+        def decide(key: str) -> str:
+            try:
+                return str(limiter.hit(key).allowed)
+            except StoreError as error:
+                return error.kind
 
-            assert {*pool.map(decide, KEYS)} == {"True"}
-            os.kill(failing.pid, signal.SIGSTOP)
+        assert {*pool.map(decide, KEYS)} == {"True"}
+        with stopped(failing):
             failures = [pool.submit(decide, key) for key in (lost * 3)[:20]]
             assert {*pool.map(decide, kept * 5)} == {"True"}
             assert {failure.result() for failure in failures} <= {"timeout", "overload"}
-            os.kill(failing.pid, signal.SIGCONT)
-            wait_until(lambda: decide(lost[0]) == "True")
+        wait_until(lambda: decide(lost[0]) == "True")
 
 
 def test_slots_cover_the_cluster(cluster: Cluster) -> None:

@@ -8,7 +8,7 @@ import pytest
 from asgi import call
 from durations import LONG
 from limited_apps import Handler
-from store_setups import run_cluster
+from store_setups import Cluster
 from test_store_policies import SECOND_AND_DAY, remaining
 from valkey import Valkey
 from valkey_servers import AMPLE_DEADLINE, count_calls, send_command
@@ -117,11 +117,8 @@ def test_policies_with_different_keys_are_rejected_on_a_cluster() -> None:
 
 
 @pytest.mark.slow
-def test_a_cluster_decides_policies_of_one_key_together() -> None:
-    with (
-        run_cluster(2) as cluster,
-        ValkeyLimiter(cluster.url, SECOND_AND_DAY[:2], name="api", deadline=AMPLE_DEADLINE) as limiter,
-    ):
+def test_a_cluster_decides_policies_of_one_key_together(cluster: Cluster) -> None:
+    with ValkeyLimiter(cluster.url, SECOND_AND_DAY[:2], name="api", deadline=AMPLE_DEADLINE) as limiter:
         for number in range(20):
             limiter.hit(f"client {number}", 3)
             assert remaining(limiter, f"client {number}") == [7, 17]
@@ -129,7 +126,7 @@ def test_a_cluster_decides_policies_of_one_key_together() -> None:
 
 
 @pytest.mark.slow
-def test_two_steps_on_a_cluster_exceed_neither_quota() -> None:
+def test_two_steps_on_a_cluster_exceed_neither_quota(cluster: Cluster) -> None:
     async def decide(clients: AsyncValkeyLimiter, everyone: AsyncValkeyLimiter, client: str) -> bool:
         ticket = await clients.reserve(client)
         if not ticket.allowed:
@@ -151,17 +148,13 @@ def test_two_steps_on_a_cluster_exceed_neither_quota() -> None:
         clients.close()
         everyone.close()
 
-    with run_cluster(2) as cluster:
-        asyncio.run(run(cluster.url))
+    asyncio.run(run(cluster.url))
 
 
 @pytest.mark.slow
-def test_plans_and_tickets_work_on_a_cluster() -> None:
+def test_plans_and_tickets_work_on_a_cluster(cluster: Cluster) -> None:
     plans = {"large": {"second": "100/h", "day": "200/day"}}
-    with (
-        run_cluster(2) as cluster,
-        ValkeyLimiter(cluster.url, SECOND_AND_DAY[:2], name="api", deadline=AMPLE_DEADLINE, plans=plans) as limiter,
-    ):
+    with ValkeyLimiter(cluster.url, SECOND_AND_DAY[:2], name="api", deadline=AMPLE_DEADLINE, plans=plans) as limiter:
         for number in range(10):
             ticket = limiter.reserve(f"client {number}", 5)
             assert ticket.settle(2)
@@ -174,12 +167,9 @@ def test_plans_and_tickets_work_on_a_cluster() -> None:
 
 
 @pytest.mark.slow
-def test_policies_of_one_key_follow_it_through_a_migration() -> None:
+def test_policies_of_one_key_follow_it_through_a_migration(cluster: Cluster) -> None:
     policies = [Policy.create("token-bucket", "10/h", name="second"), Policy.create("gcra", "20/day", name="day")]
-    with (
-        run_cluster(2) as cluster,
-        ValkeyLimiter(cluster.url, policies, name="api", deadline=AMPLE_DEADLINE) as limiter,
-    ):
+    with ValkeyLimiter(cluster.url, policies, name="api", deadline=AMPLE_DEADLINE) as limiter:
         limiter.hit("alice", 3)
         slot = limiter._slots.slot(limiter._script.place("new", 0)[0])
         owner = cluster.first_owner(slot)

@@ -35,6 +35,7 @@ from ratelab.stores.resilient import ResilientLimiter
 from ratelab.stores.valkey import ValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
 
+SERVERS = ["valkey"]
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 

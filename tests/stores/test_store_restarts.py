@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 BURST = 50
 TASKS = 8
-LOSSES = 10
+LOSSES = 4
 MAX_OUTAGE_S = 30
 """Seconds within which the store decides again; two on a machine that is not busy."""
 

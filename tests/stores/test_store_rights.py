@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from lua_scripts import SCRIPTED
-from store_setups import run_cluster
+from store_setups import Cluster
 from valkey_servers import AMPLE_DEADLINE, find_server, run_valkey, send_command
 
 import ratelab
@@ -143,17 +143,16 @@ async def hit_in_task(url: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_cluster_needs_two_more() -> None:
+def test_a_cluster_needs_two_more(cluster: Cluster) -> None:
     rights = rights_of("gcra", "a cluster")
-    with run_cluster(3) as cluster:
-        slot = SlotMap(cluster=True).slot(Script(create("gcra", "3/h")).key("alice"))
-        destination = next(node for node in cluster.nodes if node is not cluster.first_owner(slot))
-        with user_with([*cluster.nodes], rights) as url, cluster.migrating(slot, destination):
-            use(f"{url}?cluster=true", "gcra")
-        for right in ("+cluster|slots", "+asking"):
-            for node in cluster.nodes:
-                send_command(node.url, "FLUSHALL")
-            with user_with([*cluster.nodes], rights - {right}) as url, cluster.migrating(slot, destination):
-                assert f"grant it {right}" in missing_right(f"{url}?cluster=true", "gcra")
-                with pytest.raises(StoreError, match=re.escape(f"grant it {right}")):
-                    asyncio.run(hit_in_task(f"{url}?cluster=true"))
+    slot = SlotMap(cluster=True).slot(Script(create("gcra", "3/h")).key("alice"))
+    destination = next(node for node in cluster.nodes if node is not cluster.first_owner(slot))
+    with user_with([*cluster.nodes], rights) as url, cluster.migrating(slot, destination):
+        use(f"{url}?cluster=true", "gcra")
+    for right in ("+cluster|slots", "+asking"):
+        for node in cluster.nodes:
+            send_command(node.url, "FLUSHALL")
+        with user_with([*cluster.nodes], rights - {right}) as url, cluster.migrating(slot, destination):
+            assert f"grant it {right}" in missing_right(f"{url}?cluster=true", "gcra")
+            with pytest.raises(StoreError, match=re.escape(f"grant it {right}")):
+                asyncio.run(hit_in_task(f"{url}?cluster=true"))

@@ -1,4 +1,4 @@
-"""Limiters on clusters, behind Sentinels and on servers whose clock is set, with each server that is installed."""
+"""Limiters in servers whose clock is set, with the newest and the oldest server that is supported."""
 
 from __future__ import annotations
 
@@ -8,42 +8,11 @@ from collections.abc import Iterator
 import pytest
 from lua_scripts import SCRIPTED
 from serve_process import wait_until
-from store_setups import SteppingServer, run_cluster, run_sentinels, run_stepping_server
-from valkey_servers import LARGE_BURST, make_limiter, send_command
+from store_setups import SteppingServer, run_stepping_server
 
 from ratelab.stores.valkey import ValkeyLimiter
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("redis", "redis-6.2")]
-every_server = pytest.mark.parametrize("name", ["valkey", *SLOW])
-
 HOUR_S = 3600
-KEYS = [f"client {number}" for number in range(60)]
-
-
-@every_server
-@pytest.mark.slow
-def test_each_of_three_nodes_decides_for_its_keys(name: str) -> None:
-    with run_cluster(3, name) as cluster:
-        limiter = make_limiter(cluster.url)
-        assert [limiter.hit(key).remaining for key in KEYS * 2] == [LARGE_BURST - 1] * 60 + [LARGE_BURST - 2] * 60
-        counts = [send_command(node.url, "DBSIZE") for node in cluster.nodes]
-        assert (sum(counts), min(counts) > 0) == (60, True)
-        limiter.close()
-
-
-@every_server
-@pytest.mark.slow
-def test_a_promoted_replica_knows_what_was_charged(name: str) -> None:
-    with run_sentinels(name) as setup:
-        with make_limiter(setup.master.url) as limiter:
-            limiter.hit("alice", 7)
-        wait_until(lambda: send_command(setup.replica.url, "DBSIZE") == 1)
-        setup.fail_over()
-        with make_limiter(f"valkey://{setup.current_master()}") as limiter:
-            assert limiter.hit("alice", 0).remaining == LARGE_BURST - 7
-
-
-# --- clocks
 
 
 @pytest.fixture(params=["valkey", pytest.param("redis-6.2", marks=pytest.mark.slow)])

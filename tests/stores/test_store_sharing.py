@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from durations import LONG
 from serve_process import wait_until
-from store_setups import run_cluster
+from store_setups import Cluster
 from valkey_servers import AMPLE_DEADLINE, LARGE_BURST, make_async_limiter, make_limiter, send_command
 
 from ratelab import InputError
 from ratelab.stores.valkey import AsyncValkeyLimiter, ValkeyLimiter
 from ratelab.stores.valkey.server import ValkeyServer
 
+SERVERS = ["valkey"]
 LIMITS = ["gcra", "token-bucket", "fixed-window"]
 
 
@@ -132,15 +133,14 @@ def test_limiters_of_a_forked_child_share_their_own_connection(store: ValkeyServ
 
 
 @pytest.mark.slow
-def test_limiters_on_a_cluster_share_what_they_know_of_it() -> None:
-    with run_cluster(3) as cluster:
-        limiters = share(make_limiter(cluster.url))
-        for number in range(20):
-            expected = [LARGE_BURST - 1, 8, 8, 8]
-            assert [limiter.hit(f"client {number}").remaining for limiter in limiters] == expected
-        assert len({*(id(limiter._slots) for limiter in limiters)}) == 1
-        for limiter in limiters:
-            limiter.close()
+def test_limiters_on_a_cluster_share_what_they_know_of_it(cluster: Cluster) -> None:
+    limiters = share(make_limiter(cluster.url))
+    for number in range(20):
+        expected = [LARGE_BURST - 1, 8, 8, 8]
+        assert [limiter.hit(f"client {number}").remaining for limiter in limiters] == expected
+    assert len({*(id(limiter._slots) for limiter in limiters)}) == 1
+    for limiter in limiters:
+        limiter.close()
 
 
 @pytest.mark.parametrize("other", [7, None, b"valkey://host"])

@@ -24,6 +24,8 @@ from ratelab.stores.valkey import ValkeyLimiter
 from ratelab.stores.valkey.connection_pool import BlockingConnection
 from ratelab.stores.valkey.server import ValkeyServer
 
+SERVERS = ["valkey"]
+
 
 class SoftTimeLimitError(Exception):
     """Raised by a task queue in the middle of a task."""

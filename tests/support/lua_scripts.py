@@ -28,7 +28,7 @@ Change = tuple[str, str]
 """A part of a script, and its replacement."""
 
 only_on_valkey = pytest.mark.parametrize("server", ["valkey"], indirect=True, scope="session")
-"""Runs a test of a changed script on Valkey alone, as one server is enough to notice the change."""
+"""Runs a test with Valkey alone, where one server is enough, such as for a script that is changed."""
 
 
 SCRIPTED = [name for name, kind in ALGORITHMS.items() if has_text(kind)]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from serve_process import wait_until
+from valkey.exceptions import ResponseError
 from valkey_servers import find_server, free_port, is_free, run_valkey, send_command
 
 from ratelab.judge.store_server import NoStore, write_wrapper
@@ -106,21 +108,22 @@ class SentinelSetup:
     replica: ValkeyServer
     sentinels: tuple[ValkeyServer, ...]
 
-    def current_master(self) -> str:
-        """Return the address of the master, as `host:port`, according to the first Sentinel."""
-        host, port = send_command(self.sentinels[0].url, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME)
-        return f"{host.decode()}:{port.decode()}"
-
     def fail_over(self) -> None:
-        """Promote the replica, and wait until the Sentinels name it as master and it accepts writes."""
-        address = self.replica.url.rpartition("/")[2]
+        """Promote the replica, and wait until the Sentinels name it as master and it accepts writes.
+
+        The former master becomes its replica and closes its connections, which the Sentinels would cause 8 s later.
+        """
+        address = self.replica.url.rpartition("/")[2].encode().split(b":")
         send_command(self.sentinels[0].url, "SENTINEL", "FAILOVER", MASTER_NAME)
-        wait_until(lambda: self.current_master() == address and _role(self.replica) == b"master")
+        for sentinel in self.sentinels:
+            wait_until(lambda url=sentinel.url: _named_master(url) == address)  # type: ignore[misc]
+        wait_until(lambda: send_command(self.replica.url, "ROLE")[0] == b"master")
+        send_command(self.master.url, "REPLICAOF", *address)
+        send_command(self.master.url, "CLIENT", "KILL", "TYPE", "normal")
 
 
-def _role(server: ValkeyServer) -> bytes:
-    role: bytes = send_command(server.url, "ROLE")[0]
-    return role
+def _named_master(url: str) -> Any:
+    return send_command(url, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME)
 
 
 @contextmanager
@@ -129,10 +132,15 @@ def run_sentinels(server: str = "valkey") -> Iterator[SentinelSetup]:
     program = find_server(server)
     with ExitStack() as stack:
         ports = [free_port(), free_port()]
-        master, replica = (stack.enter_context(run_valkey(port=port, program=program)) for port in ports)
+        options = ("--repl-diskless-sync-delay", "0")
+        master, replica = (stack.enter_context(run_valkey(*options, port=port, program=program)) for port in ports)
         send_command(replica.url, "REPLICAOF", "127.0.0.1", ports[0])
+        wait_until(lambda: send_command(replica.url, "ROLE")[3] == b"connected")
         sentinels = tuple(stack.enter_context(_run_sentinel(program, ports[0])) for _ in range(3))
         setup = SentinelSetup(master, replica, sentinels)
+        for sentinel in sentinels:
+            with suppress(ResponseError):  # Redis 6.2 has no such command: Sentinels meet after 2 s
+                send_command(sentinel.url, "SENTINEL", "DEBUG", "PUBLISH-PERIOD", 100, "INFO-PERIOD", 100)
         wait_until(lambda: all(_sees_all(sentinel) for sentinel in sentinels))
         yield setup
 

@@ -76,7 +76,7 @@ def run_valkey(*options: str, port: int = 0, program: str = "") -> Iterator[Valk
             server.stop()
 
 
-def send_command(url: str, *words: str | int) -> Any:
+def send_command(url: str, *words: str | bytes | int) -> Any:
     """Send one command over a new connection, and return the reply."""
     with Valkey.from_url(url) as client:
         return client.execute_command(*words)
