@@ -33,29 +33,21 @@ def list_instant_seeds(seeds: range) -> list[int]:
 
 
 def test_populations_are_those_of_the_model() -> None:
-    seeds = list_instant_seeds(range(100))
-    assert len(seeds) > 70
+    seeds = list_instant_seeds(range(50))
+    assert len(seeds) > 35
     assert find_differences(seeds, draw=draw_instant_population) == []
 
 
 @pytest.mark.slow
 def test_small_batches_are_those_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink_batches(monkeypatch)
-    assert find_differences(list_instant_seeds(range(100)), draw=draw_instant_population) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("block", range(2))
-def test_thousands_of_populations_are_those_of_the_model(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    shrink_batches(monkeypatch)
-    seeds = list_instant_seeds(range(1_000 + 500 * block, 1_500 + 500 * block))
-    assert find_differences(seeds, draw=draw_instant_population) == []
+    assert find_differences(list_instant_seeds(range(1_000, 1_400)), draw=draw_instant_population) == []
 
 
 # --- the same tries as the general loop
 
 
-@pytest.mark.parametrize("clients", [100, 3_000])
+@pytest.mark.parametrize("clients", [100, 1_000])
 @pytest.mark.parametrize("algorithm", sorted({*ALGORITHMS} - {"leaky-bucket"}))
 def test_many_clients_are_those_of_the_general_loop(algorithm: str, clients: int) -> None:
     behaviors = (
@@ -87,7 +79,7 @@ def assert_equal(policy: Policy | None, population: Population) -> None:
 
 def test_each_pause_is_that_of_the_general_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink_batches(monkeypatch)
-    for seed in list_instant_seeds(range(40)):
+    for seed in list_instant_seeds(range(20)):
         policy, population = draw_instant_population(seed)
         engines = PythonEngine(policy, population), InstantEngine(policy, population)
         for _ in range(60):

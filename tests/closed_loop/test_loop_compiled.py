@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from loop_comparison import find_differences, list_rows
-from random_populations import draw_population
+from loop_comparison import Draw, find_differences, list_rows
+from random_populations import draw_instant_population, draw_population
 
 pytest.importorskip("numba")
 
 from ratelab.algorithms import Policy, create
 from ratelab.lab.closed_loop.behavior import Behavior, Delay, Population, Retry
+from ratelab.lab.closed_loop.instant_loop import answers_at_once
 from ratelab.lab.closed_loop.outcome import LoopOutcome, advance, create_engine
 from ratelab.lab.traffic import Traffic
 from ratelab.quota import NS_PER_S
@@ -23,23 +24,32 @@ def run_compiled(policy: Policy | None, population: Population) -> LoopOutcome:
     return advance(engine, policy, population, lambda _: None)
 
 
-def is_decided_by(seed: int, name: str) -> bool:
-    policy, _ = draw_population(seed)
-    return policy is not None and policy.name == name
+def list_seeds(name: str | None, draw: Draw, count: int = 20) -> list[int]:
+    """Return seeds whose populations an algorithm decides, all by the same machine code, which takes seconds."""
+    populations = ((seed, *draw(seed)) for seed in range(1_000))
+    found = [
+        seed
+        for seed, policy, population in populations
+        if (policy and policy.name) == name
+        and answers_at_once(policy, population) == (draw is draw_instant_population)
+        and (policy is None or policy.name != "sliding-log" or policy.quota.burst == 10)
+    ]
+    assert len(found) >= count
+    return found[:count]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["token-bucket", "leaky-bucket", "sliding-log"])
-def test_machine_code_treats_populations_as_the_model_does(name: str) -> None:
-    seeds = [seed for seed in range(300) if is_decided_by(seed, name)][:10]
-    assert len(seeds) == 10
-    assert find_differences(seeds, run_compiled) == []
-
-
-@pytest.mark.slow
-def test_machine_code_without_a_limiter_is_that_of_the_model() -> None:
-    seeds = [seed for seed in range(1_000) if draw_population(seed)[0] is None]
-    assert find_differences(seeds, run_compiled) == []
+@pytest.mark.parametrize(
+    ("name", "draw"),
+    [
+        (None, draw_population),
+        ("leaky-bucket", draw_population),
+        ("sliding-log", draw_population),
+        ("token-bucket", draw_instant_population),
+    ],
+)
+def test_machine_code_treats_populations_as_the_model_does(name: str | None, draw: Draw) -> None:
+    assert find_differences(list_seeds(name, draw), run_compiled, draw) == []
 
 
 @pytest.mark.slow
@@ -47,8 +57,7 @@ def test_memory_that_grows_keeps_what_it_holds(monkeypatch: pytest.MonkeyPatch) 
     """Look at the memory after each few events."""
     monkeypatch.setattr("ratelab.lab.closed_loop.outcome.FIRST_EVENTS", 1)
     monkeypatch.setattr("ratelab.lab.closed_loop.outcome.MOST_EVENTS", 7)
-    seeds = [seed for seed in range(200) if is_decided_by(seed, "token-bucket")]
-    assert find_differences(seeds, run_compiled) == []
+    assert find_differences(list_seeds("leaky-bucket", draw_population), run_compiled) == []
 
 
 def test_rows_have_no_types_of_an_engine() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from cli_runner import get_json, get_output
@@ -95,8 +97,18 @@ HEALTHY = {
 """Scenarios in which nothing needs to be changed."""
 
 
-def run(tmp_path: Path, keys: list[str], clients: list[str]) -> tuple[LoopResult, ...]:
-    return compare_loops([make_case(tmp_path, keys, clients)]).results
+@cache
+def run(name: str) -> tuple[LoopResult, ...]:
+    """Return the results of a faulty or healthy scenario."""
+    with TemporaryDirectory() as folder:
+        return compare_loops([make_case(Path(folder), *(FAULTY | HEALTHY)[name])]).results
+
+
+@cache
+def judge_fault(name: str) -> LoopVerdict:
+    """Return the verdict on a faulty scenario."""
+    (judged,) = judge(run(name))
+    return judged
 
 
 def make_case(tmp_path: Path, keys: list[str], clients: list[str]) -> LoopCase:
@@ -114,8 +126,8 @@ def write(tmp_path: Path, keys: list[str], clients: list[str]) -> Path:
 
 
 @pytest.mark.parametrize("name", mark_slow(FAULTY, {*FAULTY} - {"starvation", "metastable-failure"}))
-def test_a_fault_is_found_with_evidence_and_a_change_that_helps(name: str, tmp_path: Path) -> None:
-    (judged,) = judge(run(tmp_path, *FAULTY[name]))
+def test_a_fault_is_found_with_evidence_and_a_change_that_helps(name: str) -> None:
+    judged = judge_fault(name)
     found = {diagnosis.name: diagnosis.evidence for diagnosis in judged.diagnoses}
     assert name in found
     assert found[name]
@@ -127,8 +139,8 @@ def test_a_fault_is_found_with_evidence_and_a_change_that_helps(name: str, tmp_p
 
 
 @pytest.mark.parametrize("name", HEALTHY)
-def test_a_healthy_run_has_no_fault(name: str, tmp_path: Path) -> None:
-    results = run(tmp_path, *HEALTHY[name])
+def test_a_healthy_run_has_no_fault(name: str) -> None:
+    results = run(name)
     judged = judge(results)
     assert [verdict.diagnoses for verdict in judged] == [()] * len(results)
     assert describe_verdicts(judged)[0].faults == ["No fault was found."]
@@ -138,13 +150,8 @@ def test_every_diagnosis_has_a_case_words_and_remedies() -> None:
     assert set(FAULTY) == set(FAULTS) == set(REMEDIES)
 
 
-def judge_fault(tmp_path: Path, name: str) -> LoopVerdict:
-    (judged,) = judge(run(tmp_path, *FAULTY[name]))
-    return judged
-
-
-def test_changes_that_help_raise_goodput_or_remove_a_fault_and_the_best_is_first(tmp_path: Path) -> None:
-    judged = judge_fault(tmp_path, "metastable-failure")
+def test_changes_that_help_raise_goodput_or_remove_a_fault_and_the_best_is_first() -> None:
+    judged = judge_fault("metastable-failure")
     before = judged.result
     assert judged.trials[0].result.goodput >= 0.97 * max(trial.result.goodput for trial in judged.trials)
     for trial in judged.trials:
@@ -152,8 +159,8 @@ def test_changes_that_help_raise_goodput_or_remove_a_fault_and_the_best_is_first
         assert after.goodput > before.goodput or (trial.cured and after.goodput >= 0.98 * before.goodput)
 
 
-def test_a_trial_is_what_the_changed_population_gives(tmp_path: Path) -> None:
-    judged = judge_fault(tmp_path, "dead-requests")
+def test_a_trial_is_what_the_changed_population_gives() -> None:
+    judged = judge_fault("dead-requests")
     population = judged.result.population
     changes = {change.name: change for change in list_changes(population, None, ["dead-requests"])}
     for trial in judged.trials:
@@ -172,8 +179,8 @@ def test_a_change_alters_one_thing_and_no_client_that_does_not_retry(tmp_path: P
         assert change.population.behaviors[1] == case.population.behaviors[1]
 
 
-def test_trials_are_bounded_and_those_left_out_are_counted(tmp_path: Path) -> None:
-    results = run(tmp_path, *FAULTY["metastable-failure"])
+def test_trials_are_bounded_and_those_left_out_are_counted() -> None:
+    results = run("metastable-failure")
     (none,) = judge(results, limit=1)
     (one,) = judge(results, limit=results[0].attempts)
     (every,) = judge(results, limit=10**9)
@@ -184,16 +191,16 @@ def test_trials_are_bounded_and_those_left_out_are_counted(tmp_path: Path) -> No
     assert describe_verdicts([none])[0].note == f"{note} clients or variants."
 
 
-def test_changes_are_tried_first_for_the_rows_that_serve_least(tmp_path: Path) -> None:
-    (worst,) = run(tmp_path, *FAULTY["metastable-failure"])
+def test_changes_are_tried_first_for_the_rows_that_serve_least() -> None:
+    (worst,) = run("metastable-failure")
     better = replace(worst, goodput_ratio=worst.goodput_ratio + 0.1)
     for rows in ([better, worst], [worst, better]):
         verdicts = judge(rows, limit=worst.attempts)
         assert [bool(verdict.trials) for verdict in verdicts] == [row is worst for row in rows]
 
 
-def test_if_no_change_helps_the_verdict_reports_it(tmp_path: Path) -> None:
-    judged = replace(judge_fault(tmp_path, "dead-requests"), trials=(), tried=4, left_out=0)
+def test_if_no_change_helps_the_verdict_reports_it() -> None:
+    judged = replace(judge_fault("dead-requests"), trials=(), tried=4, left_out=0)
     assert describe_verdicts([judged])[0].note == "None of 4 changes that were tried helps."
 
 
@@ -210,8 +217,8 @@ def test_text_json_and_page_have_the_verdict(tmp_path: Path) -> None:
     assert f"<li>with {best['change']}" in page.read_text().replace("\N{NO-BREAK SPACE}", " ")
 
 
-def test_rows_without_a_fault_are_named_after_the_others(tmp_path: Path) -> None:
-    sick, healthy = run(tmp_path, *FAULTY["dead-requests"])[0], run(tmp_path, *HEALTHY["an idle server"])[0]
+def test_rows_without_a_fault_are_named_after_the_others() -> None:
+    sick, healthy = run("dead-requests")[0], run("an idle server")[0]
     texts = describe_verdicts(judge([replace(sick, label="a"), replace(healthy, label="b")]))
     assert [(text.label, text.faults[0][:18]) for text in texts] == [
         ("a", "Queue of dead requ"),
@@ -233,8 +240,8 @@ MUTANTS = {
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_mutants_of_diagnoses_die(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (result,) = run(tmp_path, *FAULTY[name])
+def test_mutants_of_diagnoses_die(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (result,) = run(name)
     monkeypatch.setattr(*MUTANTS[name])
     assert name not in [diagnosis.name for diagnosis in diagnose(result)]
 
@@ -254,20 +261,21 @@ ALARMS = {
 
 
 @pytest.mark.parametrize("name", ALARMS)
-def test_mutants_with_false_alarms_die(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = run(tmp_path, *HEALTHY[name])
+def test_mutants_with_false_alarms_die(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = run(name)
     monkeypatch.setattr(*ALARMS[name])
     assert any(diagnose(result) for result in results)
 
 
 @pytest.mark.slow
-def test_a_change_that_does_not_help_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = judge_fault(tmp_path, "starvation")
+def test_a_change_that_does_not_help_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = judge_fault("starvation")
     monkeypatch.setattr(*mutate(verdict, "_helps", "bool(better)", "True"))
-    assert len(judge_fault(tmp_path, "starvation").trials) > len(judged.trials)
+    (mutant,) = judge(run("starvation"))
+    assert len(mutant.trials) > len(judged.trials)
 
 
-def test_a_change_that_brings_a_fault_names_it(tmp_path: Path) -> None:
-    judged = judge_fault(tmp_path, "dead-requests")
+def test_a_change_that_brings_a_fault_names_it() -> None:
+    judged = judge_fault("dead-requests")
     trial = judged.trials[0]._replace(brought=("herd",))
     assert describe_trial(judged, trial) == f"{describe_trial(judged, judged.trials[0])}, but a herd"
