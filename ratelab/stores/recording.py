@@ -62,8 +62,8 @@ class ObservedLimiter(MemoryLimiter):
         super().__init__(policies, clock, max_keys, plans=plans, overrides=overrides)
 
     def choose_clock(self, clock: Clock | None) -> Clock:
-        """Return a clock that notes every reading."""
-        read = super().choose_clock(clock)
+        """Return a clock that notes every reading; that of the class is kept as `plain_clock`."""
+        self.plain_clock = read = super().choose_clock(clock)
 
         def read_and_note() -> int:
             now = read()
@@ -73,9 +73,9 @@ class ObservedLimiter(MemoryLimiter):
 
         return read_and_note
 
-    def read_clock(self) -> int:
-        """Return the time."""
-        return self._clock()
+    def note_time(self) -> None:
+        """Note the time without a hit."""
+        self._clock()
 
     def note_shared(self) -> None:
         """Note that the hit is decided by its overflow bucket."""
@@ -210,7 +210,7 @@ class RecordingLimiter:
                 lambda done, reading: [{"at_ns": reading.at_ns, "ticket": number, "settled": actual}] if done else [],
             )
 
-        return Ticket(Reservation(ticket.decision, ticket.reserved, deadline, limiter.read_clock), settle)
+        return Ticket(Reservation(ticket.decision, ticket.reserved, deadline, limiter.plain_clock), settle)
 
     def refund(self, key: Keys, cost: Costs = 1) -> None:
         """Return `cost` to the quotas of `key` as `MemoryLimiter.refund` does, and record it."""
@@ -231,7 +231,7 @@ class RecordingLimiter:
 
         def update() -> None:
             self._limiter.update(policies, plans=plans, overrides=overrides)
-            self._limiter.read_clock()  # notes the time, which orders the lines
+            self._limiter.note_time()  # which orders the lines
 
         self._has_details = True
         self._record(update, lambda *_: [*describe_plans(self.plans)])
