@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 from mutate import mutate
 from test_limited import Remote, create
-from waiting_runs import finish, pass_time, run, settle
+from waiting_runs import finish, pass_time, run, settle, wait_until
 
 from ratelab import InputError, ManualClock, MemoryLimiter, Policy, RateLimitExceeded, limited
 from ratelab.calls import _Call
@@ -73,13 +73,12 @@ def test_a_synchronous_function_sleeps_through_a_delay_in_its_thread() -> None:
         return clock.now
 
     async def main() -> None:
-        threads = [asyncio.to_thread(now) for _ in range(3)]
-        tasks = [asyncio.ensure_future(thread) for thread in threads]
-        while not all(task.done() for task in tasks):
-            await asyncio.sleep(0.001)
-            if clock.next_alarm is not None:
-                clock.now = max(clock.now, clock.next_alarm)
-        assert sorted(task.result() for task in tasks) == [0, S, 2 * S]
+        assert await asyncio.to_thread(now) == 0
+        for second in (S, 2 * S):
+            task = asyncio.ensure_future(asyncio.to_thread(now))
+            await asyncio.to_thread(wait_until, lambda: clock.next_alarm == second)  # noqa: B023  (ends in this turn)
+            clock.now = second
+            assert await task == second
 
     run(main())
 
