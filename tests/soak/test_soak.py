@@ -8,5 +8,5 @@ from soak import run_soak
 
 @pytest.mark.slow
 def test_no_fault_loses_a_request_or_freezes_a_service() -> None:
-    report = run_soak(seconds=15, max_frozen_s=20)
+    report = run_soak(seconds=11, max_frozen_s=20)
     assert report.broken == [], report.figures

@@ -51,16 +51,6 @@ def check_timelines(promise: TimelinePromise, algorithm: str) -> Check:
     return check
 
 
-def check_interrupts(check: Callable[..., None], setup: interrupts.Setup, *arguments: str) -> Check:
-    """Return a check that no interrupt of a call after `setup` breaks a class."""
-
-    def check_class(limiter: type[MemoryLimiter]) -> None:
-        check(limiter, ALGORITHMS["leaky-bucket"], setup, *arguments)
-
-    check_class.__name__ = setup.__name__
-    return check_class
-
-
 def factory(limiter: type[MemoryLimiter]) -> Factory:
     def make(policy: Policy, start: int) -> AbstractContextManager[Subject]:
         clock = ManualClock(start)
@@ -92,17 +82,20 @@ MUTANTS: list[tuple[Check, type[MemoryLimiter]]] = [
     (test_memory_capacity.test_idle_keys_are_evicted_before_states_are_shared, mutants.NeverEvicts),
     (test_memory_capacity.test_idle_keys_are_evicted_while_there_is_room, mutants.NeverEvicts),
     (test_memory.test_cost_zero_keeps_no_key, mutants.KeepsUnusedKeys),
-    (check_interrupts(interrupts.check_nested_hits, interrupts.a_known_key), mutants.CommitsBlindly),
-    (check_interrupts(interrupts.check_nested_hits, interrupts.a_known_key), mutants.ChangesStatesInPlace),
-    (check_interrupts(interrupts.check_nested_hits, interrupts.a_new_key), mutants.OverwritesNewKeys),
-    (check_interrupts(interrupts.check_nested_hits, interrupts.a_new_key_for_the_last_place), mutants.ChargesTwoStates),
-    (
-        check_interrupts(interrupts.check_nested_hits, interrupts.a_new_key_for_the_last_place, "bob"),
-        mutants.ReservesNoRoom,
-    ),
-    (check_interrupts(interrupts.check_exceptions, interrupts.a_new_key), mutants.QueuesLate),
-    (check_interrupts(interrupts.check_exceptions, interrupts.a_new_key), mutants.ReleasesOnSuccess),
 ]
+
+
+HITS, EXCEPTIONS = interrupts.check_nested_hits, interrupts.check_exceptions
+INTERRUPTED: list[tuple[Callable[..., None], interrupts.Setup, str, type[MemoryLimiter]]] = [
+    (HITS, interrupts.a_known_key, "alice", mutants.CommitsBlindly),
+    (HITS, interrupts.a_known_key, "alice", mutants.ChangesStatesInPlace),
+    (HITS, interrupts.a_new_key, "alice", mutants.OverwritesNewKeys),
+    (HITS, interrupts.a_new_key_for_the_last_place, "alice", mutants.ChargesTwoStates),
+    (HITS, interrupts.a_new_key_for_the_last_place, "bob", mutants.ReservesNoRoom),
+    (EXCEPTIONS, interrupts.a_new_key, "", mutants.QueuesLate),
+    (EXCEPTIONS, interrupts.a_new_key, "", mutants.ReleasesOnSuccess),
+]
+"""Mutants that interrupts break. That they do not break the original is checked in test_memory_interrupts.py."""
 
 
 def check_repeatedly(check: Check, limiter: type[MemoryLimiter]) -> None:
@@ -116,3 +109,13 @@ def test_a_mutant_fails_a_check_that_the_original_passes(check: Check, mutant: t
     check(MemoryLimiter)
     with pytest.raises(AssertionError):
         check_repeatedly(check, mutant)
+
+
+@pytest.mark.parametrize(
+    ("check", "setup", "key", "mutant"), INTERRUPTED, ids=[mutant.__name__ for *_, mutant in INTERRUPTED]
+)
+def test_an_interrupt_breaks_a_mutant(
+    check: Callable[..., None], setup: interrupts.Setup, key: str, mutant: type[MemoryLimiter]
+) -> None:
+    with pytest.raises(AssertionError):
+        check(mutant, ALGORITHMS["token-bucket"], setup, *filter(None, [key]), step=interrupts.STEP)

@@ -18,7 +18,7 @@ MAX_DELAY_S = 0.3
 LATE_S = 0.45
 """The delay of the fault `late`, in seconds."""
 
-DRIP_S = 0.04
+DRIP_S = 0.02
 """The time between two bytes of the fault `drip`, in seconds."""
 
 _RESET_ON_CLOSE = socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
