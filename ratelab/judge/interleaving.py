@@ -174,7 +174,9 @@ class CooperativeLock:
 
     def __getattr__(self, name: str) -> Any:
         """Return `release`, `locked` and the methods that a condition uses."""
-        return getattr(self._lock, name)
+        method = getattr(self._lock, name)
+        setattr(self, name, method)  # the next time, it is found at once
+        return method
 
 
 class CooperativeRLock(CooperativeLock):

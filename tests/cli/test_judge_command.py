@@ -41,6 +41,13 @@ def run(judgement: Judgement, *arguments: str) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
+@pytest.mark.parametrize("options", [[], ["--on-store"]])
+def test_all_promises_are_checked_on_a_store_if_told_so(options: list[str]) -> None:
+    with patch.object(ratelab.cli.judge, "judge_candidate", return_value=RIGHT) as judged:
+        invoke("judge", "shop:limiter", *options)
+    assert judged.call_args.kwargs["on_store"] is bool(options)
+
+
 def test_the_table_has_findings_and_the_failing_timeline() -> None:
     status, output = run(BROKEN)
     assert status == 1

@@ -34,7 +34,7 @@ from ratelab.report.catalogue import describe_algorithm
 LIVE = ("serve", "verify", "watch", "keys")
 """Commands that need a server or a terminal; only their options are checked here."""
 
-OMITTED = ("--engine", "--html", "charts/", "mostly-quiet", "big.log", "--format recording")
+OMITTED = ("--engine", "--html", "charts/", "mostly-quiet", "big.log", "--format recording", "--on-store")
 """Parts of commands that take long, or need workers or a recording; only their options are checked here."""
 
 LONG_PAGES = {"README.md", "ratelab/docs/judge.md", "ratelab/docs/policies.md", "ratelab/docs/tune.md"}
@@ -43,8 +43,10 @@ LONG_PAGES = {"README.md", "ratelab/docs/judge.md", "ratelab/docs/policies.md", 
 SLOW = ("--plot", "drill", "scenarios/*.yaml", "retry-storm", "retry-budget", "judge")
 """Parts of commands that only the slow run executes."""
 
-DRAWN = {one.arguments[:end] for one in commands() for end, word in enumerate(one.arguments) if word == "--plot"}
-"""Arguments of commands that also stand on a page with a picture, and print the same."""
+WRITING = ("--plot", "--markdown")
+
+DRAWN = {one.arguments[:end] for one in commands() for end, word in enumerate(one.arguments) if word in WRITING}
+"""Arguments of commands that also stand on a page with a picture or a badge, and print the same."""
 
 RUN = [
     one

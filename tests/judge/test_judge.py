@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import judged_kernels
 import pytest
 from slow_parameters import mark_slow
 
+import ratelab.judge
 from ratelab.errors import InputError
 from ratelab.judge import BUILT_IN_TARGETS, PROMISES, Judgement, find_factory, judge
+from ratelab.judge.candidate import load_factory
 from ratelab.judge.timeline import TimedHit, TimelineStep, list_rows, shrink
 from ratelab.judge.worker import UNREACHED
 from ratelab.quota import NS_PER_S
@@ -61,11 +64,16 @@ WRONG = {
 MISTAKES = [(promise, factory) for promise, factories in WRONG.items() for factory in factories]
 
 
+ONLY_THERE = ["window_of_one_more", "double_wait", "lru_bucket", "wall_window"]
+"""Limiters that are judged by all promises: their mistake breaks no other one."""
+
+
 @pytest.mark.parametrize("mistake", mark_slow(MISTAKES, [("wait", "early_wait")]), ids=str)
 def test_a_mistake_breaks_its_promise_with_a_short_timeline(mistake: tuple[str, str]) -> None:
     promise, factory = mistake
-    (found,) = judge_file("wrong_limiters", factory, promise).promises
-    assert found.kept is False
+    judgement = judge_file("wrong_limiters", factory, *([] if factory in ONLY_THERE else [promise]))
+    (found,) = (each for each in judgement.promises if each.kept is False)
+    assert found.name == promise
     assert found.reason
     assert 1 <= len(found.timeline) <= 10
 
@@ -75,16 +83,6 @@ def test_a_denial_that_depends_on_names_has_its_timeline() -> None:
     (found,) = judge_file("wrong_limiters", "colliding_bucket", "due").promises
     assert (found.kept, found.reason) == (False, "denied the first request, although the limit is 20 in 20 s")
     assert any(row["allowed"] == 0 for row in found.timeline)
-
-
-ONLY_THERE = ["window_of_one_more", "early_wait", "lru_bucket", "wall_window"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("factory", ONLY_THERE)
-def test_a_mistake_breaks_no_other_promise(factory: str) -> None:
-    broken = [name for name, state in kept(judge_file("wrong_limiters", factory)).items() if state is False]
-    assert broken == [promise for promise, other in MISTAKES if other == factory]
 
 
 KERNELS = [name for name in vars(judged_kernels) if name.partition("_")[0] in PROMISES]
@@ -167,9 +165,9 @@ def test_a_promise_that_does_not_apply_is_neither_kept_nor_broken() -> None:
 
 
 @pytest.mark.slow
-def test_ten_runs_give_the_same_bytes() -> None:
+def test_several_runs_give_the_same_bytes() -> None:
     target = f"{SUPPORT / 'wrong_limiters.py'}:racing_bucket"
-    outputs = {json.dumps(judge(target, ["bound", "wait", "threads"]).as_object()) for _ in range(10)}
+    outputs = {json.dumps(judge(target, ["bound", "wait", "threads"]).as_object()) for _ in range(3)}
     assert len(outputs) == 1
 
 
@@ -205,8 +203,10 @@ def test_a_limiter_that_always_denies_is_judged() -> None:
 
 @pytest.mark.slow
 def test_a_limiter_that_reads_no_time_is_told_from_one_whose_time_is_real() -> None:
-    assert kept(judge_file("wrong_limiters", "never_again", *QUICK[1:4])) == dict.fromkeys(QUICK[1:4], False)
-    real = judge_file("right_limiters", "real_time_bucket", *QUICK[1:4])
+    targets = ("wrong_limiters", "never_again"), ("right_limiters", "real_time_bucket")
+    with ThreadPoolExecutor() as pool:  # both wait in real time
+        never, real = pool.map(lambda target: judge_file(*target, *QUICK[1:4]), targets)
+    assert kept(never) == dict.fromkeys(QUICK[1:4], False)
     assert {promise.kept for promise in real.promises} == {None}
     assert {promise.reason for promise in real.promises} == {UNREACHED}
 
@@ -230,7 +230,10 @@ def test_a_limiter_that_reads_no_time_is_told_from_one_whose_time_is_real() -> N
         ("with_thread", None, "starts a thread of its own (threading.Thread)"),
     ],
 )
-def test_a_fault_of_an_adapter_is_reported(factory: str, state: bool | None, reason: str) -> None:
+def test_a_fault_of_an_adapter_is_reported(
+    factory: str, state: bool | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ratelab.judge, "HANG_S", 1.0)
     promises = ["bound"] if "hangs" in reason or "bound" in factory else ["bound", "due"]
     for promise in judge_file("wrong_limiters", factory, *promises).promises:
         assert promise.kept is state
@@ -319,7 +322,6 @@ def test_a_target_of_another_form_is_rejected(target: str, message: str) -> None
     assert str(error.value).startswith(message)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "message"),
     [
@@ -332,7 +334,7 @@ def test_a_target_of_another_form_is_rejected(target: str, message: str) -> None
 )
 def test_a_target_without_a_factory_is_rejected(target: str, message: str) -> None:
     with pytest.raises(InputError) as error:
-        judge(target, ["wait"])
+        load_factory(target)
     assert str(error.value).startswith(message)
 
 
