@@ -59,8 +59,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 
-@pytest.mark.parametrize("partitions", ["1", "3", "16"])
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(("command", "partitions"), [*zip(COMMANDS, ["1", "3", "16"], strict=True)])
 def test_all_figures_are_those_of_one_process(
     cluster: DaskCluster, log: Path, tmp_path: Path, command: str, partitions: str
 ) -> None:

@@ -8,6 +8,7 @@ import platform
 import random
 from collections.abc import Callable
 from contextlib import chdir
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -63,8 +64,10 @@ def flip_every_eighth_byte(path: Path) -> None:
 DAMAGES: list[Callable[[Path], None]] = [Path.unlink, truncate, flip_every_eighth_byte]
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("suffix", ["", ".names", ".seconds", ".order"])
+@pytest.mark.parametrize(
+    ("suffix", "damage"),
+    [*product([""], DAMAGES), *zip([".names", ".seconds", ".order"], DAMAGES, strict=True)],
+)
 def test_a_damaged_file_of_a_piece_costs_one_further_reading(
     tmp_path: Path, logs: list[Path], damage: Callable[[Path], None], suffix: str
 ) -> None:
@@ -112,7 +115,7 @@ class DamagingEngine(InlineEngine):
 @pytest.mark.slow
 def test_damage_at_any_time_is_an_error_or_changes_no_figure(tmp_path: Path, logs: list[Path]) -> None:
     expected, errors = find_expected(logs), 0
-    for seed in range(25):
+    for seed in range(10):
         folder = tmp_path / str(seed)
         engine = DamagingEngine(random.Random(seed), folder / "exchange")
         for _ in range(3):
@@ -130,7 +133,7 @@ def test_damage_at_any_time_is_an_error_or_changes_no_figure(tmp_path: Path, log
                 errors += 1
         else:
             raise AssertionError(f"seed {seed} never ends")
-    assert errors > 10
+    assert errors > 4
 
 
 # --- the end of a run

@@ -22,7 +22,6 @@ from custom_algorithms import TOLL
 from inline_engine import InlineEngine, write_random_log
 from invalid_traces import INVALID_TRACES, InvalidTrace
 from killing_task import ExitingTask, InterruptingEngine, KillingEngine
-from slow_parameters import mark_slow
 
 from ratelab.algorithms import build_policy
 from ratelab.algorithms.gcra import Gcra
@@ -30,7 +29,7 @@ from ratelab.errors import InputError
 from ratelab.lab import comparison
 from ratelab.lab.cluster import results
 from ratelab.lab.cluster.run import DistributedRun, describe_stages
-from ratelab.lab.engines import EngineError
+from ratelab.lab.engines import EngineError, TaskEngine
 from ratelab.lab.engines.processes import ProcessEngine
 from ratelab.lab.exchange import Exchange, ExchangeError
 from ratelab.lab.metrics import DEFAULT_CLIENT_TIMEOUT
@@ -224,13 +223,28 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", mark_slow(COMMANDS, ["replay"]))
-def test_an_engine_without_pyarrow_is_a_one_line_error(log: Path, command: str) -> None:
-    program = "import sys; sys.modules['pyarrow'] = None; from ratelab.cli import main; main()"
-    arguments = [sys.executable, "-c", program, command, *COMMANDS[command], str(log), "--engine", "processes:1"]
-    found = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert (found.returncode, found.stdout, found.stderr.count("\n")) == (2, "", 1)
-    assert found.stderr.startswith("Error: engines need pyarrow: run pip install ")
+WITHOUT_PYARROW = """
+import json
+import sys
+sys.modules["pyarrow"] = None
+from ratelab.cli import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv[1:] = arguments
+    try:
+        main()
+    except SystemExit as status:
+        print(status.code)
+"""
+
+
+def test_an_engine_without_pyarrow_is_a_one_line_error(log: Path) -> None:
+    commands = [[name, *options, str(log), "--engine", "processes:1"] for name, options in COMMANDS.items()]
+    arguments = [sys.executable, "-c", WITHOUT_PYARROW, json.dumps(commands)]
+    found = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert found.stdout == "2\n" * len(commands)
+    errors = found.stderr.splitlines()
+    assert len(errors) == len(commands)
+    assert all(error.startswith("Error: engines need pyarrow: run pip install ") for error in errors)
 
 
 @pytest.mark.parametrize(
@@ -255,13 +269,15 @@ def test_a_custom_algorithm_is_an_error_before_any_file_is_read(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["read", "decide", "gaps"])
-def test_a_killed_process_is_replaced(tmp_path: Path, log: Path, stage: str) -> None:
+def test_a_process_that_is_killed_in_each_stage_is_replaced(tmp_path: Path, log: Path) -> None:
+    stages = ("read", "decide", "gaps")
     with closing(ProcessEngine(2)) as processes:
-        engine = KillingEngine(processes, stage, tmp_path / "killed")
+        engine: TaskEngine = processes
+        for stage in stages:
+            engine = KillingEngine(engine, stage, tmp_path / stage)
         files = create_run(tmp_path, engine).read([str(log)], TraceOptions(), lambda _: None)
         _, found = results.compare([POLICY], DEFAULT_CLIENT_TIMEOUT, files, lambda _: None)
-    assert (tmp_path / "killed").exists()
+    assert all((tmp_path / stage).exists() for stage in stages)
     expected = comparison.compare([POLICY], read_traces([str(log)]).traffic)
     assert serialize_comparison(found, {}) == serialize_comparison(expected, {})
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,13 +55,15 @@ def run_cluster(folder: Path, workers: int = 2, *packages: Path) -> Iterator[Das
     try:
         with (folder / "log").open("wb") as log:
             for command in commands:
-                processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+                processes.append(
+                    subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+                )
         _await_workers(address, workers)
         yield DaskCluster(address, *(process.pid for process in processes))
     finally:
         for process in reversed(processes):
-            process.terminate()
-        for process in processes:
+            with suppress(ProcessLookupError):  # a test has killed all of them
+                os.killpg(process.pid, signal.SIGKILL)  # workers take seconds to end by themselves
             process.wait(timeout=60)
 
 
