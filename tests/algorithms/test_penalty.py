@@ -234,11 +234,12 @@ def test_a_plan_keeps_the_timezone_and_what_is_used() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_compiled_penalties_equal_those_of_plain_python(name: str) -> None:
-    for penalty in [GROWING, {"after": 1, "within": "1s", "for": "2s"}]:
-        policy = Policy.create(name, "7/13s", 10, penalty=penalty)
-        assert_same(policy.algorithm, draw_traffic(policy.quota))
+@pytest.mark.parametrize(
+    ("name", "penalty"), [*zip(ALGORITHMS, [GROWING, {"after": 1, "within": "1s", "for": "2s"}] * 3, strict=True)]
+)
+def test_compiled_penalties_equal_those_of_plain_python(name: str, penalty: object) -> None:
+    policy = Policy.create(name, "7/13s", 10, penalty=penalty)
+    assert_same(policy.algorithm, draw_traffic(policy.quota))
 
 
 @pytest.mark.slow

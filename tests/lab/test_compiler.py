@@ -70,7 +70,9 @@ def test_the_library_leaves_the_options_of_the_process_alone() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="only code for x86 is tuned")
 @pytest.mark.parametrize(
-    "arguments", [("simulate", BURST), ("sweep", BURST, "--rate", "1/s")], ids=["simulate", "sweep"]
+    "arguments",
+    [("simulate", BURST, "--algo", "gcra"), ("sweep", BURST, "--algo", "gcra", "--rate", "1/s")],
+    ids=["simulate", "sweep"],
 )
 def test_a_command_tunes_its_process(arguments: tuple[str, ...]) -> None:
     tuned = ["-x86-cmov-converter=false", "-jump-is-expensive", "CPU_FEATURES"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from zoneinfo import ZoneInfo
 
 from ratelab import Quota
@@ -36,15 +36,27 @@ def seconds(year: int, month: int = 1, day: int = 1) -> int:
     return int(datetime(year, month, day, tzinfo=UTC).timestamp())
 
 
-def walk(zone: str, unit: str, moments: Iterable[int]) -> list[int]:
+def walk(zone: str, unit: str, moments: range) -> list[int]:
     """Return the seconds among `moments` at which the label of a later window appears first."""
-    local, label, found = ZoneInfo(zone), LABELS[unit], list[int]()
+    label, found = LABELS[unit], list[int]()
     latest: tuple[int, ...] | None = None
-    for moment in moments:
-        seen = label(datetime.fromtimestamp(moment, local))
+    for moment, at in _list_new_dates(zone, moments):
+        seen = label(at)
         if latest is not None and seen > latest:
             found.append(moment)
         latest = seen if latest is None else max(latest, seen)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _list_new_dates(zone: str, moments: range) -> list[tuple[int, datetime]]:
+    """Return the seconds at which the local date differs from that before, with the local time, for all units."""
+    local, found, day = ZoneInfo(zone), list[tuple[int, datetime]](), 0
+    for moment in moments:
+        at = datetime.fromtimestamp(moment, local)
+        if at.day != day:
+            found.append((moment, at))
+        day = at.day
     return found
 
 

@@ -55,9 +55,8 @@ def find_need(requests: list[tuple[int, int]], rate: Quota) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
-def test_needs_of_ten_thousand_clients_are_those_of_the_definition(seed: int) -> None:
-    traffic, requests = draw_clients(seed, 10_000)
+def test_needs_of_thousands_of_clients_are_those_of_the_definition() -> None:
+    traffic, requests = draw_clients(0, 5_000)
     frontier = measure_frontier(traffic)
     for rate in (Quota.parse("2/s"), Quota(7, 3), Quota.parse("5/day")):
         assert frontier.find_needs(rate).tolist() == [find_need(own, rate) for own in requests]
@@ -107,8 +106,7 @@ def plant(abusers: int, factor: int, clients: int = 10_000) -> Traffic:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("abusers", [1, 10, 100])
-@pytest.mark.parametrize("factor", [3, 30, 1000])
+@pytest.mark.parametrize(("abusers", "factor"), [(1, 1000), (10, 30), (100, 3)])
 def test_planted_abusers_among_ten_thousand_clients_are_separated(abusers: int, factor: int) -> None:
     tuning = tune(plant(abusers, factor), [Quota.parse("1/min")], holdout=Fraction(0))
     gap = tuning.rates[0].gap
@@ -161,8 +159,8 @@ def test_no_requests_are_an_error() -> None:
 
 
 @pytest.mark.slow
-def test_two_million_distinct_clients_take_bounded_memory() -> None:
-    count = 2_000_000
+def test_many_distinct_clients_take_bounded_memory() -> None:
+    count = 200_000
     numbers = np.arange(count)
     traffic = Traffic(numbers * 1000, numbers, np.ones(count, np.int64), ("x",) * count, numbers, count * 1000)
     tracemalloc.start()
@@ -170,4 +168,4 @@ def test_two_million_distinct_clients_take_bounded_memory() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (needs == 1).all()
-    assert peak <= 250_000_000
+    assert peak <= 125 * count
