@@ -139,10 +139,11 @@ def test_celery_repeats_a_denied_task_when_it_can_be_admitted(store: ValkeyServe
 
     mailer = load("from celery import", store.url, "4/s")
     mailer.app.conf.update(broker_url="memory://", result_backend="cache+memory://")
+    mailer.app.conf.update(broker_transport_options={"polling_interval": 0.02}, worker_timer_precision=0.02)
     with start_worker(mailer.app, pool="solo", perform_ping_check=False, loglevel="ERROR"):
         start = time.monotonic()
         results = [mailer.send_mail.delay("alice@example.org") for _ in range(3)]
-        assert [one.get(timeout=60) for one in results] == ["sent to alice@example.org"] * 3
+        assert [one.get(timeout=60, interval=0.02) for one in results] == ["sent to alice@example.org"] * 3
         assert time.monotonic() - start >= 0.5
     mailer.limiter.close()
 

@@ -71,15 +71,16 @@ def call_in_tasks(
         close()
 
     with asyncio.Runner() as runner:
+        run = runner.get_loop().run_until_complete  # sets no signal handler for each call
         yield Subject(
             limiter.policy,
             clock,
-            lambda key, cost: runner.run(limiter.hit(key, cost)),
-            lambda key, count: runner.run(hit_all(key, count)),
+            lambda key, cost: run(limiter.hit(key, cost)),
+            lambda key, count: run(hit_all(key, count)),
             tick,
-            lambda key: runner.run(reset(key)),
+            lambda key: run(reset(key)),
         )
-        runner.run(close_in_loop())
+        run(close_in_loop())
 
 
 class Reference:

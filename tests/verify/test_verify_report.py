@@ -64,10 +64,10 @@ def test_ten_differences_are_listed_and_the_rest_counted() -> None:
 
 def test_partial_agreement_is_never_rounded_to_100_percent() -> None:
     def fail_one(responses: list[Response]) -> None:
-        responses[1999] = responses[1999]._replace(status=503)
+        responses[999] = responses[999]._replace(status=503)
 
-    traffic = create_traffic(*range(0, 4000 * 2000, 2000))
-    assert "3,999 of 4,000 responses as simulated (99.9 %)\n" in render_text(create_report(traffic, fail_one))
+    traffic = create_traffic(*range(0, 2000 * 2000, 2000))
+    assert "1,999 of 2,000 responses as simulated (99.9 %)\n" in render_text(create_report(traffic, fail_one))
 
 
 def remove_retry_after(responses: list[Response]) -> None:
