@@ -6,7 +6,8 @@ from functools import cache
 
 from cli_runner import SCENARIOS
 
-from ratelab.algorithms import build_policy, select
+from ratelab.algorithms import Policy, build_policy, select
+from ratelab.lab.closed_loop.behavior import Population
 from ratelab.lab.closed_loop.figures import LoopResult, measure_loop
 from ratelab.lab.closed_loop.outcome import (
     SUCCESS,
@@ -23,7 +24,7 @@ RETRY_SCENARIOS = sorted((SCENARIOS / "clients-that-retry").glob("*.yaml"))
 PUBLISHED_SCENARIOS = sorted((SCENARIOS / "published-figures").glob("*.yaml"))
 
 COMPILED_TRIES = 20_000
-"""Tries without retries from which on a scenario runs compiled; many run in one process, which compiles once."""
+"""Tries without retries from which on a scenario is long."""
 
 
 @cache
@@ -42,10 +43,14 @@ def run_variant(stem: str, variant: str, algorithm: str | None = None) -> tuple[
     if scenario.quota is not None:
         (kind,) = select((algorithm,) if algorithm else (), scenario.algorithms)
         policy = build_policy(kind, scenario.quota)
-    compiled = estimate_tries(scenario.population) >= COMPILED_TRIES and has_compiler()
-    engine = create_engine(policy, scenario.population, compiled)
-    outcome = advance(engine, policy, scenario.population, lambda _: None)
+    outcome = run_population(policy, scenario.population, estimate_tries(scenario.population) >= COMPILED_TRIES)
     return outcome, measure_loop(outcome)
+
+
+def run_population(policy: Policy | None, population: Population, is_long: bool) -> LoopOutcome:
+    """Run a population, compiled if it is one of many long ones without a limiter, for which the compiler runs once."""
+    engine = create_engine(policy, population, compiled=is_long and policy is None and has_compiler())
+    return advance(engine, policy, population, lambda _: None)
 
 
 def count_successes(outcome: LoopOutcome, begin: float, end: float) -> float:

@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from loop_scenarios import PUBLISHED_SCENARIOS, count_successes, load_by_variant, run_variant
+from loop_scenarios import PUBLISHED_SCENARIOS, count_successes, load_by_variant, run_population, run_variant
 
 import ratelab
-from ratelab.lab.closed_loop.behavior import Population
-from ratelab.lab.closed_loop.outcome import SUCCESS, LoopOutcome, advance, create_engine
+from ratelab.lab.closed_loop.outcome import SUCCESS, LoopOutcome
 from ratelab.lab.policies.figures import compare_semantics
-from ratelab.lab.replay import has_compiler
 from ratelab.lab.scenarios import load_variants
 from ratelab.quota import NS_PER_S
 
@@ -100,18 +98,13 @@ def compare_means(values: np.ndarray, published_runs: int) -> Measurement:
 # --- measurements, by scenario
 
 
-def run_without_limit(population: Population) -> LoopOutcome:
-    """Run a population, compiled if it has many clients: one of many runs, whose code is compiled once."""
-    compiled = len(population.behavior_of) > 10 and has_compiler()
-    return advance(create_engine(None, population, compiled), None, population, lambda _: None)
-
-
 @cache
 def repeat_backoff(variant: str, runs: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the calls and the time of the last success in milliseconds, of runs with as many seeds."""
     population = load_by_variant("backoff-and-jitter")[variant].population
     assert population is not None
-    outcomes = [run_without_limit(replace(population, seed=seed)) for seed in range(100, 100 + runs)]
+    is_long = len(population.behavior_of) > 10
+    outcomes = [run_population(None, replace(population, seed=seed), is_long) for seed in range(100, 100 + runs)]
     assert all((outcome.requests.results == SUCCESS).all() for outcome in outcomes)
     calls = np.array([len(outcome.tries) for outcome in outcomes])
     return calls, np.array([outcome.requests.ended.max() / 1e6 for outcome in outcomes])
@@ -148,7 +141,9 @@ def repeat_collapse() -> dict[str, list[LoopOutcome]]:
     for seed in range(10):
         for scenario in load_variants(path, seed=seed):
             assert scenario.population is not None
-            outcomes.setdefault(str(scenario.variant), []).append(run_without_limit(scenario.population))
+            outcomes.setdefault(str(scenario.variant), []).append(
+                run_population(None, scenario.population, is_long=True)
+            )
     return outcomes
 
 
