@@ -25,7 +25,6 @@ DIGESTS = {
     "sliding-counter-claim/bursts.yaml": "4e8368d38109f21a",
     "sliding-counter-claim/far-above.yaml": "b51096621778766f",
     "sliding-counter-claim/half-the-limit.yaml": "bc658dfcd4958ecc",
-    "sliding-counter-claim/mostly-quiet.yaml": "93c587df9d19e59c",
     "sliding-counter-claim/near-the-limit.yaml": "81c48725bca34396",
     "slow-trickle.yaml": "48f4c99a002b4737",
     "starved-organisation.yaml": "13f4769cf1eef15d",

@@ -34,7 +34,7 @@ from ratelab.report.catalogue import describe_algorithm
 LIVE = ("serve", "verify", "watch", "keys")
 """Commands that need a server or a terminal; only their options are checked here."""
 
-OMITTED = ("--engine", "--html", "charts/", "mostly-quiet", "big.log", "--format recording", "--on-store")
+OMITTED = ("--engine", "--html", "charts/", "mostly-quiet", "big.log", "--format recording", "--on-store", "goodput")
 """Parts of commands that take long, or need workers or a recording; only their options are checked here."""
 
 LONG_PAGES = {"README.md", "ratelab/docs/judge.md", "ratelab/docs/policies.md", "ratelab/docs/tune.md"}
