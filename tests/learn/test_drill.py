@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import shlex
 from pathlib import Path
@@ -173,12 +174,22 @@ def test_there_is_an_exercise_for_each_algorithm_and_ten_questions() -> None:
     assert all(one.command in with_answers and one.command not in without for one in QUESTIONS)
 
 
-@pytest.mark.parametrize("question", mark_slow(QUESTIONS, QUESTIONS[:2]), ids=lambda question: question.question[:40])
+*SHORT, LONG = QUESTIONS
+
+
+@pytest.mark.parametrize("question", mark_slow(SHORT, QUESTIONS[:2]), ids=lambda question: question.question[:40])
 def test_the_command_of_each_answer_prints_its_evidence(question: Question, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(SCENARIOS.parent)
     program, *arguments = shlex.split(question.command)
     output = run_python(*arguments) if program == "python" else invoke(*arguments).output
     assert re.search(question.evidence, " ".join(output.split()))
+
+
+def test_the_notebook_shows_the_evidence_of_the_answer_that_takes_long() -> None:
+    notebook = json.loads((SCENARIOS.parent / "notebooks" / "03-drills.ipynb").read_text(encoding="utf-8"))
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
+    shown = [line for output in outputs for line in output.get("data", {}).get("text/markdown", ())]
+    assert re.search(LONG.evidence, " ".join("".join(shown).split()))
 
 
 # --- proofs
