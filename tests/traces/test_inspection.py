@@ -24,7 +24,7 @@ LINE = '{} - - [17/May/2015:10:05:{:02} +0000] "GET {} HTTP/1.1" {} 1 "-" "{}"\n
 @pytest.mark.parametrize("format_name", mark_slow(FORMATS, COMMON_FORMATS))
 def test_every_format_counts_all_requests_of_a_client(tmp_path: Path, format_name: str) -> None:
     log = tmp_path / "a.log"
-    get_output("sample", log, "--lines", "300", "--clients", "20", "--format", format_name)
+    get_output("sample", log, "--lines", "100", "--clients", "5", "--format", format_name)
     traffic = read_trace(str(log)).traffic
     counts = dict(zip(traffic.names, traffic.client_requests.tolist(), strict=True))
     names = traffic.names[:3]

@@ -50,7 +50,7 @@ def test_both_readers_agree_on_mutated_files(name: str, data: st.DataObject) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REAL_LINES)
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_both_readers_agree_on_many_mutated_files(name: str, data: st.DataObject) -> None:
     options = TraceOptions(data.draw(st.sampled_from(["auto", name])), lenient=True)

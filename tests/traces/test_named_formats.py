@@ -122,10 +122,10 @@ def test_numbers_of_grep_are_no_part_of_an_address(read: Read) -> None:
 @pytest.mark.parametrize("name", mark_slow(FORMATS, COMMON_FORMATS))
 def test_a_sample_of_each_format_is_read_by_both_readers(tmp_path: Path, read: Read, name: str) -> None:
     path = tmp_path / "sample"
-    get_output("sample", path, "--lines", "300", "--clients", "20", "--rate", "30/s", "--format", name)
+    get_output("sample", path, "--lines", "100", "--clients", "5", "--rate", "10/s", "--format", name)
     trace = read(path.read_bytes())
     assert (trace.format, trace.unparsed, trace.anonymous) == ("combined" if name in NO_OWN_LINE else name, 0, 0)
-    assert (len(trace.traffic), len(trace.traffic.names)) == (300, 20)
+    assert (len(trace.traffic), len(trace.traffic.names)) == (100, 5)
     get_output("sample", path, "--lines", "1", "--format", name), "an earlier sample is replaced"
 
 
