@@ -268,13 +268,13 @@ def test_a_gallery_has_a_page_for_each_scenario_and_an_index(tmp_path: Path) -> 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_charts")
 def test_a_gallery_of_published_figures_has_a_page_that_compares_them(tmp_path: Path) -> None:
-    path = SCENARIOS / "published-figures" / "retries-of-an-outage.yaml"
+    path = SCENARIOS / "published-figures" / "backoff-and-jitter.yaml"
     get_output("simulate", path, BURST, "--html", f"{tmp_path / 'gallery'}/")
     pages = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "gallery").iterdir()}
-    assert {*pages} == {"index.html", "published.html", "retries-of-an-outage.html", "burst.html"}
+    assert {*pages} == {"index.html", "published.html", "backoff-and-jitter.html", "burst.html"}
     assert "published.html" in [link["href"] for link in Elements(pages["index.html"]).all("a")]
     links = [str(link["href"]) for link in Elements(pages["published.html"]).all("a")]
-    assert [link for link in links if not link.startswith("https:")] == ["index.html", "retries-of-an-outage.html"]
+    assert [link for link in links if not link.startswith("https:")] == ["index.html", "backoff-and-jitter.html"]
     manual = (Path(ratelab.__file__).parent / "docs" / "published.md").read_text(encoding="utf-8")
     assert len(Elements(pages["published.html"]).all("table")) == manual.count("\n## ")
 
