@@ -42,6 +42,12 @@ def policies_of(server: ServeProcess, user: str = "x", plan: str = "free") -> st
     return server.get(X_User=user, X_Plan=plan).headers["ratelimit-policy"]
 
 
+@pytest.mark.slow
+def test_a_service_without_a_file_does_not_load_what_reads_one() -> None:
+    with run_server(first="import sys; sys.modules['pydantic'] = None") as server:
+        assert server.get().status == 200
+
+
 def test_each_policy_binds_in_its_turn_and_the_banner_has_them_in_words(path: Path) -> None:
     with run_server("--policies", path, *WITH_KEY, "--access-log") as server:
         assert server.banner["ratelab"] == f"3 policies of {path}"

@@ -149,13 +149,16 @@ def serve(
     from ratelab.cli.serve.backend import StoreBackend, create_memory_backend, create_store_backend
     from ratelab.cli.serve.messages import create_banner, describe_proxies
     from ratelab.cli.serve.runner import ServicePlan, open_listeners, run_single, run_workers
-    from ratelab.http.file_policies import FilePolicies
     from ratelab.http.identity import Identity
     from ratelab.stores.plans import Plans
 
     identity = Identity(key, trusted_proxy, trusted_hops, ipv6_prefix=ipv6_prefix)
     kind = find(algo)
-    file = None if policies is None else FilePolicies(policies)
+    file = None
+    if policies is not None:
+        from ratelab.http.file_policies import FilePolicies  # slow
+
+        file = FilePolicies(policies)
     with ExitStack() as closing:
         metrics_host = DEFAULT_METRICS_HOST if metrics_host is None else metrics_host
         listeners = open_listeners(host, port, metrics_host, metrics_port, admin_socket, closing)

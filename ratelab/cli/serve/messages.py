@@ -5,13 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from socket import socket
+from typing import TYPE_CHECKING
 
 from ratelab.algorithms import Policy
 from ratelab.http.addresses import is_address_header
 from ratelab.http.counters import CounterValues
-from ratelab.http.file_policies import FilePolicies
 from ratelab.http.server import format_url
 from ratelab.policies.description import describe_key, describe_limit
+
+if TYPE_CHECKING:
+    from ratelab.http.file_policies import FilePolicies
 
 # --- the banner
 
