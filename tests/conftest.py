@@ -69,13 +69,11 @@ LONGEST = [
     "notebooks",
     "verify",
     "benchmarks",
-    "memory_capacity",
     "serve_workers",
     "contracts",
     "seventh_algorithm",
     "soak",
     "joint_replay",
-    "limiter_mutants",
 ]
 """The slowest files start first, so that no worker runs one alone at the end."""
 
