@@ -36,10 +36,9 @@ def test_a_signal_removes_the_temporary_file_of_an_output(tmp_path: Path, number
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("command", ["replay", "sweep"])
+@pytest.mark.parametrize(("command", "number"), [("replay", signal.SIGTERM), ("sweep", signal.SIGHUP)])
 def test_a_signal_removes_the_temporary_files_of_large_traffic(
-    tmp_path: Path, number: signal.Signals, command: str
+    tmp_path: Path, command: str, number: signal.Signals
 ) -> None:
     path, folder = write_log(tmp_path, 300_000), tmp_path / "temporary"
     folder.mkdir()
