@@ -102,6 +102,10 @@ class PythonLimiter:
         self._states = [None] * len(self._states)
 
 
+GROWTH = 500
+"""Events for which a `PythonEngine` makes room at once; most short runs have fewer tries in progress."""
+
+
 class PythonEngine:
     """Runs the event loop over lists."""
 
@@ -126,8 +130,12 @@ class PythonEngine:
 
     def run(self, events: int) -> int:
         """Process up to this many events; return why it stopped, as `loop.run` does."""
-        self._grow(events)
-        status = loop.run(self.world, events)
+        status = loop.PAUSED
+        while events > 0 and status == loop.PAUSED:
+            step = min(events, GROWTH)
+            self._grow(step)
+            status = loop.run(self.world, step)
+            events -= step
         if status == loop.RESTARTED and self._limiter is not None:
             self._limiter.restart()
         return status
