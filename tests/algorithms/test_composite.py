@@ -61,13 +61,13 @@ def test_every_pair_keeps_every_contract(names: tuple[str, ...]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("names", TRIPLES, ids=" and ".join)
 def test_every_triple_keeps_every_contract(names: tuple[str, ...]) -> None:
-    check_contracts(names, 10)
+    check_contracts(names, 5)
 
 
 @pytest.mark.slow
 @every_pair
 def test_every_pair_keeps_every_contract_on_long_timelines(names: tuple[str, ...]) -> None:
-    check_contracts(names, 10, 30)
+    check_contracts(names, 5, 30)
 
 
 def check_models(names: Sequence[str], count: int) -> None:
@@ -93,7 +93,7 @@ def test_every_pair_decides_as_its_models(names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("names", TRIPLES, ids=" and ".join)
 def test_every_triple_decides_as_its_models(names: tuple[str, ...]) -> None:
     if {*names} <= {*MODELS}:
-        check_models(names, 5)
+        check_models(names, 3)
 
 
 def test_the_order_of_policies_does_not_matter() -> None:

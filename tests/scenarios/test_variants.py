@@ -133,7 +133,7 @@ def mutate(rng: random.Random) -> str:
 
 
 @pytest.mark.slow
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(rng=st.randoms(use_true_random=False))
 def test_a_mutated_file_is_a_scenario_or_an_error_with_its_path(
     tmp_path_factory: pytest.TempPathFactory, rng: random.Random
