@@ -103,7 +103,7 @@ def imports(node: ast.AST) -> Iterator[str]:
             for alias in child.names:
                 named = f"{child.module}.{alias.name}"
                 yield named if named in MODULES else str(child.module)
-        elif not only_for_types(child):
+        elif not isinstance(child, ast.expr) and not only_for_types(child):
             yield from imports(child)
 
 

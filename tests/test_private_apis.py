@@ -62,7 +62,8 @@ def private_names(tree: ast.Module) -> Iterator[str]:
     """Yield the names with a leading underscore that a module imports, or reads from anything but `self` and `cls`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            if is_private(node.attr) and ast.unparse(node.value) not in ("self", "cls"):
+            is_own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            if is_private(node.attr) and not is_own:
                 yield node.attr
         elif isinstance(node, ast.ImportFrom):
             yield from filter(is_private, [*str(node.module).split("."), *(alias.name for alias in node.names)])
