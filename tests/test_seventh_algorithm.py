@@ -60,8 +60,8 @@ NAMES_REGISTRY = re.compile(
 )
 """What a file of tests contains if it runs, lists or misspells all algorithms."""
 
-BY_FILES = ("tests", "tests/algorithms", "tests/docs")
-"""Folders of tests that look at all files, at the manual, or at the registry itself."""
+BY_FILES = ("tests", "tests/algorithms")
+"""Folders of tests that look at all files, or at the registry itself."""
 
 NEEDS_A_SCRIPT = re.compile(r"tests/(calls|closed_loop|doors|judge|pacing|stores/test_store_[^p])")
 """Files of tests whose algorithms also run in a store or in a loop, which takes more than a file and a line."""
