@@ -58,7 +58,7 @@ def test_it_is_available_by_name(tree: Path) -> None:
 NAMES_REGISTRY = re.compile(
     r'\bALGORITHMS\b|\bBUILT_IN\b|\bavailable\(|\bkind: type\b|nknown algorithm|"--algo", "all"'
 )
-"""What a file of tests contains if it runs, lists or misspells all algorithms."""
+"""Text that stands in files of tests that run, list or misspell all algorithms."""
 
 BY_FILES = ("tests", "tests/algorithms")
 """Folders of tests that look at all files, or at the registry itself."""
