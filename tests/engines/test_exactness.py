@@ -124,3 +124,16 @@ def test_requests_of_equal_time_keep_their_order(tmp_path: Path) -> None:
     options = TraceOptions(cost="cost")
     files = read(tmp_path, [str(path)], options, 4, 700)
     assert np.array_equal(files.trace.traffic.costs, np.arange(1, 100))
+
+
+def test_a_spread_request_goes_before_one_at_exactly_its_time(tmp_path: Path) -> None:
+    path, policies = tmp_path / "log.jsonl", [parse_policy("token-bucket:3/day:3")]
+    requests = [(".5", 1), ("", 1), ("", 2)]  # of the whole second, the latter is moved to its middle
+    path.write_text("".join(f'{{"time": 1700000000{time}, "ip": "a", "cost": {cost}}}\n' for time, cost in requests))
+    options = TraceOptions(cost="cost")
+    wanted = comparison.compare(policies, read_traces([str(path)], options).traffic)
+    _, found = results.compare(
+        policies, DEFAULT_CLIENT_TIMEOUT, read(tmp_path, [str(path)], options, 1, piece=40), lambda _: None
+    )
+    assert found.results[0].fullest == wanted.results[0].fullest
+    assert serialize_comparison(found, {}) == serialize_comparison(wanted, {})
