@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
+from random import Random
 
 import pytest
 from cli_runner import get_json, invoke
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutated_lines import mutate_lines
 
 from ratelab import InputError, Quota
 from ratelab.lab.scenarios import load_scenario, load_variants
@@ -120,26 +121,14 @@ variants:
 PIECES = [*" ".join(LINES).split(), *"{}[]:-%", "0s", "0%", "unlimited", "1e9", "-1", ""]
 
 
-def mutate(rng: random.Random) -> str:
-    """Return the file with a few lines dropped, repeated, moved or overwritten."""
-    lines = list(LINES)
-    for _ in range(rng.randint(1, 3)):
-        place = rng.randrange(len(lines))
-        begin, end = sorted(rng.choices(range(len(lines[place]) + 1), k=2))
-        spliced = lines[place][:begin] + rng.choice(PIECES) + lines[place][end:]
-        lines[place : place + 1] = rng.choice([[], [lines[place]] * 2, [rng.choice(LINES)], [spliced], [spliced]])
-        lines = lines or [""]
-    return "\n".join(lines)
-
-
 @pytest.mark.slow
 @settings(max_examples=200)
 @given(rng=st.randoms(use_true_random=False))
 def test_a_mutated_file_is_a_scenario_or_an_error_with_its_path(
-    tmp_path_factory: pytest.TempPathFactory, rng: random.Random
+    tmp_path_factory: pytest.TempPathFactory, rng: Random
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "loop.yaml"
-    path.write_text(mutate(rng), encoding="utf-8")
+    path.write_text(mutate_lines(LINES, PIECES, rng), encoding="utf-8")
     message = f"{path}:"
     try:
         load_variants(str(path))
