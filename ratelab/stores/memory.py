@@ -136,11 +136,10 @@ class MemoryLimiter:
 
     def forecast(self, keys: Mapping[str, str], plan: str | None) -> Forecast:
         """Return a copy of the current states of the keys of policies, in which hits can be tried."""
+        forecast = None
         if self._groups is None and len(keys) == len(self.policies) and len({*keys.values()}) == 1:
             forecast = forecast_key(self._table, next(iter(keys.values())), self._clock)
-            if forecast is not None:
-                return forecast
-        return forecast_groups(self._generalized(), keys, plan, self._clock)
+        return forecast or forecast_groups(self._generalized(), keys, plan, self._clock)
 
     def hit_each(self, key: Keys, cost: Costs = 1, plan: str | None = None) -> tuple[Decision, tuple[Decision, ...]]:
         """Decide as `hit` does; also return the decision of each policy that was asked, in their order.
@@ -303,8 +302,6 @@ class MemoryLimiter:
                 table.evict_idle()
                 return result
             entry = table.place(key)
-            if entry is None:
-                return None
 
     # --- several policies
 
