@@ -84,6 +84,8 @@ class KeyTable:
         """Shared states by bucket number, created on first use."""
         self.queue: deque[Entry] = deque()
         """Every entry of the shards once, in the order of the next checks."""
+        self.reserved = 0
+        """Keys that `adopt` will bring from another table; their room is taken already."""
         self._retired = False  # whether the keys belong to another table now
         self._clock = clock
         self._unchecked = 0  # entries that this sweep has not checked yet
@@ -129,9 +131,9 @@ class KeyTable:
         """Restore the full quota of `key`, or of its overflow bucket if there is no room for a separate state."""
         self.lock.call(self._reset, key)
 
-    def retire(self) -> None:
-        """Add no more keys: they belong to another table from now on."""
-        self.lock.call(self._retire)
+    def retire(self) -> int:
+        """Add no more keys: they belong to another table from now on. Return their number."""
+        return self.lock.call(self._retire)
 
     def adopt(self, key: str, state: Version) -> None:
         """Keep the state that a key had in another table, even if there is no room, unless the key has one here."""
@@ -139,11 +141,15 @@ class KeyTable:
 
     # --- while no other thread adds or evicts keys
 
+    @property
+    def _used(self) -> int:
+        return len(self.queue) + self.reserved
+
     def _place(self, nested: bool, key: str) -> Entry | None:
         self._evict_idle(nested)
         shard = self._shard(key)
         while not self._retired:
-            full = len(self.queue) >= self.max_keys  # first: a nested hit of the key may take the last place
+            full = self._used >= self.max_keys  # first: a nested hit of the key may take the last place
             entry = shard.get(key)
             if entry is not None:
                 if self.kernel.latest(entry):
@@ -170,32 +176,34 @@ class KeyTable:
         """Keep `state` for `key`; return False if nested hits have taken the room, or kept a state for the key."""
         entry = Entry(key, state)
         self.queue.append(entry)  # first, so that no kept key is ever missing from the queue
-        if len(self.queue) > self.max_keys:
+        if self._used > self.max_keys:
             self.queue.pop()
             return False
         return self._shard(key).setdefault(key, entry) is entry
 
     def _complete_insertion(self, key: str) -> bool:
         """Keep the state of an `_insert` of `key` that this call has interrupted; return whether there is one."""
-        last = self.queue[-1]
-        if len(self.queue) > self.max_keys or last.key != key or not self.kernel.latest(last):
+        last = self.queue[-1] if self.queue else Entry("", CLOSED)
+        if self._used > self.max_keys or last.key != key or not self.kernel.latest(last):
             return False
         self._shard(key).setdefault(key, last)
         return True
 
-    def _retire(self, nested: bool) -> None:  # noqa: ARG002  (the signature for `ReentrantLock.call`)
+    def _retire(self, nested: bool) -> int:  # noqa: ARG002  (the signature for `ReentrantLock.call`)
         self._retired = True
+        return len(self.queue)
 
     def _adopt(self, nested: bool, key: str, state: Version) -> None:  # noqa: ARG002
         if self.get(key) is None:
             entry = Entry(key, state)
             self.queue.append(entry)
             self._shard(key).setdefault(key, entry)
+            self.reserved = max(0, self.reserved - 1)
 
     def _reset(self, nested: bool, key: str) -> None:  # noqa: ARG002  (the signature for `ReentrantLock.call`)
         while (entry := self._shard(key).get(key)) is None:
             entry = self.overflow.get(hash(key) % OVERFLOW_BUCKETS)
-            if entry is None or len(self.queue) >= self.max_keys:
+            if entry is None or self._used >= self.max_keys:
                 break
             if self._insert(key, self.kernel.start(self._clock())):
                 return
@@ -212,7 +220,7 @@ class KeyTable:
         now = self._clock()
         if now >= self._next_sweep:
             self._unchecked, self._next_sweep = len(self.queue), now + SWEEP_INTERVAL_NS
-        scarce = 2 * len(self.queue) >= self.max_keys
+        scarce = 2 * self._used >= self.max_keys
         probes = min(PROBES_PER_NEW_KEY, len(self.queue) if scarce else self._unchecked)
         self._unchecked = max(0, self._unchecked - probes)
         for _ in range(probes):

@@ -99,7 +99,7 @@ class Group:
     def replace(self, table: KeyTable) -> None:
         """Take over the keys of a table with their used quotas: each moves at its next hit, or by `move_all`."""
         self.replaced = table
-        table.retire()
+        self.table.reserved = table.retire()
         for number, bucket in [*table.overflow.items()]:
             moved = self._close(table, bucket)
             if moved is not None:
@@ -110,7 +110,7 @@ class Group:
         for shard in [] if self.replaced is None else self.replaced.shards:
             for key in [*shard]:
                 self.find(key)
-        self.replaced = None
+        self.replaced, self.table.reserved = None, 0
 
     def _close(self, table: KeyTable, entry: Entry) -> Version | None:
         """Close the entry of a table, and return its version in this one; None if it was evicted."""
@@ -175,7 +175,7 @@ class PolicyGroups:
         self._groups = groups
 
     def replace(self, table: KeyTable) -> None:
-        """Take over the keys of a table for the first group; if there are several, the table must be empty."""
+        """Take over the keys of a table for the first group; if there are several, it must be empty."""
         next(iter(self._groups.values())).replace(table)
 
     def move_all(self) -> None:

@@ -62,7 +62,7 @@ class ObservedLimiter(MemoryLimiter):
         super().__init__(policies, clock, max_keys, plans=plans, overrides=overrides)
 
     def choose_clock(self, clock: Clock | None) -> Clock:
-        """Return a clock that notes every reading; that of the class is kept as `plain_clock`."""
+        """Return a clock that notes every reading; `plain_clock` is the one beneath it, which notes nothing."""
         self.plain_clock = read = super().choose_clock(clock)
 
         def read_and_note() -> int:

@@ -192,7 +192,7 @@ def hit(limiter: MemoryLimiter, key: str, outcomes: list[bool]) -> None:
 @interrupts.in_new_thread
 def hit_everywhere(known: bool, key: str | None) -> None:
     """At moments of a hit, hit `key` or raise: both policies are charged, or none."""
-    for moment in count(0, 3 if known else 11):
+    for moment in count(0, 11 if not known else 1 if key is None else 3):
         scene, outcomes = Scene(), list[bool]()
         if known:
             scene.hit("alice", outcomes)
@@ -254,6 +254,29 @@ def test_an_interrupted_first_change_of_policies_grants_nothing(key: str | None)
         assert [limiter.hit(name, 0).remaining for name in used] == [BURST - one for one in used.values()]
         assert limiter.hit("carol", 0).remaining <= BURST - 1
         assert limiter.hit(names["sharing"], 0).remaining <= BURST - 1 - (key == "sharing") * len(outcomes)
+        if not interrupter.acted:
+            assert moment > 50
+            return
+
+
+@pytest.mark.slow
+def test_new_keys_do_not_take_the_room_of_keys_that_move() -> None:
+    policy = Policy.create("token-bucket", f"{BURST}/day")
+    bucket = hash("carol") % OVERFLOW_BUCKETS
+    names = [name for name in map("key {}".format, range(900)) if hash(name) % OVERFLOW_BUCKETS == bucket]
+    for moment in count(0, 31):
+        limiter, outcomes = MemoryLimiter(policy, ManualClock(NOW), max_keys=2), list[bool]()
+        for name in ("alice", "bob", "carol"):
+            limiter.hit(name)
+
+        def hit_new_keys() -> None:
+            for name in names[:4]:
+                hit(limiter, name, outcomes)  # noqa: B023  (called in this turn)
+
+        interrupter = interrupts.Interrupter(moment, hit_new_keys)
+        interrupter.run(partial(limiter.update, policy))
+        assert sum(outcomes) <= BURST - 1
+        assert limiter.stats.keys <= 2
         if not interrupter.acted:
             assert moment > 50
             return
