@@ -52,7 +52,7 @@ for each in (signal.SIGINT, *([signal.SIGHUP] if sys.platform != "win32" else []
         signal.signal(each, signal.SIG_DFL)
 
 settings.register_profile("exact", derandomize=True, deadline=None, database=None, max_examples=40)
-settings.register_profile("few", settings.get_profile("exact"), max_examples=2)
+settings.register_profile("few", settings.get_profile("exact"), max_examples=5)
 settings.load_profile("exact")
 
 

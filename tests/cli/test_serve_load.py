@@ -22,9 +22,9 @@ from serve_process import ExitResult, ServeProcess, run_server, statuses_in
 pytestmark = pytest.mark.slow
 
 DISCONNECTING = 2000
-LOAD_SECONDS = 5
+LOAD_SECONDS = 12
 HONEST = 100
-CYCLES = 4
+CYCLES = 10
 BUSY = 10
 JUNK_EVERY = 20
 """A busy client sends junk instead of every 20th request, on average."""
@@ -225,7 +225,7 @@ def load(running_load: Future[Load]) -> Load:
 
 
 def test_a_mutant_with_a_short_retry_after_is_detected() -> None:
-    with run_server(*ONE_BY_ONE, "--rate", "1/4s", first=HALVED_WAITS) as server:
+    with run_server(*ONE_BY_ONE, "--rate", "1/8s", first=HALVED_WAITS) as server:
         load = Load(server, min_seconds=0, honest=5, cycles=1)
         asyncio.run(load.run())
     assert (load.waited, len(load.denied_again)) == (5, 5)

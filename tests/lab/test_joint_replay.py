@@ -182,7 +182,13 @@ def test_compiled_code_decides_as_plain_python_with_several_costs(algorithms: tu
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "algorithms", [("leaky-bucket", "leaky-bucket"), ("sliding-log", "sliding-counter", "token-bucket")], ids="+".join
+    "algorithms",
+    [
+        ("leaky-bucket", "leaky-bucket"),
+        ("sliding-log", "gcra", "sliding-log"),
+        ("fixed-window", "sliding-counter", "token-bucket"),
+    ],
+    ids="+".join,
 )
 def test_compiled_code_decides_as_plain_python_with_several_keys(algorithms: tuple[str, ...]) -> None:
     pytest.importorskip("numba")

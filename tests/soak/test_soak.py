@@ -6,7 +6,7 @@ import pytest
 from soak import run_soak
 
 SHORT_SEED = 123
-"""A seed by which all faults are over after eight seconds of load."""
+"""A seed with which all faults are over after eight seconds of load."""
 
 
 @pytest.mark.slow

@@ -182,7 +182,7 @@ def test_clients_of_healthy_nodes_are_decided_by_the_store(mortal: Cluster) -> N
     kept = [key for key in KEYS if key not in lost]
 
     async def hit_all() -> None:
-        async with make_async_limiter(mortal.url, deadline=1) as store:
+        async with make_async_limiter(mortal.url, deadline=4) as store:
             limiter = ResilientLimiter(store)
             for stop in (signal.SIGSTOP, signal.SIGKILL):
                 before = limiter.health.fallback_decisions
@@ -241,7 +241,7 @@ def test_threads_on_a_node_that_hangs_leave_connections_to_others(cluster: Clust
     failing = cluster.nodes[1]
     lost = keys_of(cluster, failing)
     kept = [key for key in KEYS if key not in lost]
-    with ThreadPoolExecutor(32) as pool, make_limiter(cluster.url, deadline=1) as limiter:
+    with ThreadPoolExecutor(32) as pool, make_limiter(cluster.url, deadline=4) as limiter:
 
         def decide(key: str) -> str:
             try:

@@ -119,7 +119,7 @@ def test_all_of_many_tasks_are_answered_within_an_ample_deadline(store: ValkeySe
 
 def test_tasks_that_cannot_be_sent_in_time_are_not_charged(store: ValkeyServer) -> None:
     async def hit_together() -> Counter[str]:
-        async with make_async_limiter(store.url, deadline=2) as limiter:
+        async with make_async_limiter(store.url, deadline=4) as limiter:
             await limiter.hit("warm")
             os.kill(store.pid, signal.SIGSTOP)
             try:

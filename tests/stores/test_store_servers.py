@@ -1,4 +1,4 @@
-"""Limiters in servers whose clock is set, with the newest and the oldest server that is supported."""
+"""Limiters on servers whose clock is set, with the newest and the oldest server that is supported."""
 
 from __future__ import annotations
 

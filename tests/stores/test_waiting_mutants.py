@@ -74,7 +74,7 @@ CAUGHT_BY: dict[str, Check] = {
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_of_waiting_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("waiting_runs.PATIENCE_S", 0.3)
+    monkeypatch.setattr("waiting_runs.PATIENCE_S", 1)
     monkeypatch.setattr(*MUTANTS[name])
     with pytest.raises((AssertionError, TimeoutError, RateLimitExceeded, pytest.fail.Exception)):
         CAUGHT_BY[name]()

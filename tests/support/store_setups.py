@@ -117,7 +117,9 @@ class SentinelSetup:
 
         def is_named() -> bool:
             with suppress(ResponseError):  # one is in progress
-                if _named_master(self.sentinels[0].url) != address:  # on a busy machine, it ends without a success
+                if (
+                    _named_master(self.sentinels[0].url) != address
+                ):  # on a busy machine, a failover may end without success
                     send_command(self.sentinels[0].url, "SENTINEL", "FAILOVER", MASTER_NAME)
             return all(_named_master(sentinel.url) == address for sentinel in self.sentinels)
 
