@@ -25,7 +25,7 @@ def run_compiled(policy: Policy | None, population: Population) -> LoopOutcome:
 
 
 def list_seeds(name: str | None, draw: Draw, count: int = 20) -> list[int]:
-    """Return seeds whose populations an algorithm decides, all by the same machine code, which takes seconds to compile."""
+    """Return seeds whose populations an algorithm decides, all by the machine code of one slow compilation."""
     populations = ((seed, *draw(seed)) for seed in range(1_000))
     found = [
         seed
