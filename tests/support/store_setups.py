@@ -116,10 +116,8 @@ class SentinelSetup:
         address = self.replica.url.rpartition("/")[2].encode().split(b":")
 
         def is_named() -> bool:
-            with suppress(ResponseError):  # one is in progress
-                if (
-                    _named_master(self.sentinels[0].url) != address
-                ):  # on a busy machine, a failover may end without success
+            with suppress(ResponseError):  # one is in progress, or has ended without success on a busy machine
+                if _named_master(self.sentinels[0].url) != address:
                     send_command(self.sentinels[0].url, "SENTINEL", "FAILOVER", MASTER_NAME)
             return all(_named_master(sentinel.url) == address for sentinel in self.sentinels)
 
@@ -145,11 +143,17 @@ def run_sentinels(server: str = "valkey") -> Iterator[SentinelSetup]:
         wait_until(lambda: send_command(replica.url, "ROLE")[3] == b"connected")
         sentinels = tuple(stack.enter_context(_run_sentinel(program, ports[0])) for _ in range(3))
         setup = SentinelSetup(master, replica, sentinels)
-        for sentinel in sentinels:
-            with suppress(ResponseError):  # Redis 6.2 has no such command: Sentinels meet after 2 s
-                send_command(sentinel.url, "SENTINEL", "DEBUG", "PUBLISH-PERIOD", 100, "INFO-PERIOD", 100)
+        _set_periods(sentinels, publish_ms=100)
         wait_until(lambda: all(_sees_all(sentinel) for sentinel in sentinels))
+        _set_periods(sentinels, publish_ms=1000)  # one that has heard nothing for four periods undoes a failover
         yield setup
+
+
+def _set_periods(sentinels: Iterable[ValkeyServer], publish_ms: int) -> None:
+    """Let Sentinels speak to each other, and look at the servers, more often than every 2 and 10 s."""
+    for sentinel in sentinels:
+        with suppress(ResponseError):  # Redis 6.2 has no such command
+            send_command(sentinel.url, "SENTINEL", "DEBUG", "PUBLISH-PERIOD", publish_ms, "INFO-PERIOD", 100)
 
 
 @contextmanager
