@@ -15,7 +15,7 @@ from warnings import catch_warnings
 import pytest
 from failing_stores import SECOND, BlockingStore, FlakyStore, limiter_with_store_down, limiters_that_block
 from test_memory_forks import Pause
-from test_memory_interrupts import Interrupted, Interrupter
+from test_memory_interrupts import Interrupted, Interrupter, in_new_thread
 from test_memory_threads import THREADS, in_threads
 from test_resilient_reports import captured_log
 
@@ -107,6 +107,7 @@ def test_a_child_forked_while_a_thread_records_a_failure_decides_at_once() -> No
 
 
 @pytest.mark.slow
+@in_new_thread
 def test_an_interrupted_probe_permits_another() -> None:
     def interrupt() -> NoReturn:
         raise Interrupted
