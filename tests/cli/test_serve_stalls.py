@@ -112,9 +112,11 @@ def test_a_full_pipe_delays_neither_responses_nor_the_end(pool: list[str]) -> No
         with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             for _ in range(4):
                 connection.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
-                answered = 0
-                while answered < 1000:
-                    answered += connection.recv(1 << 20).count(b"HTTP/1.1 200")
+                answers = b""
+                while answers.count(b"HTTP/1.1 200") < 1000:
+                    received = connection.recv(1 << 20)
+                    assert received, "the connection is closed"
+                    answers += received
         assert send_request("127.0.0.1", port, "/healthz").status == 200
         assert stop(process) == (0, True)
     os.close(reader)
