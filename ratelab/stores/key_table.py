@@ -85,7 +85,7 @@ class KeyTable:
         self.queue: deque[Entry] = deque()
         """Every entry of the shards once, in the order of the next checks."""
         self.reserved = 0
-        """Keys that `adopt` will bring from another table; their room is taken already."""
+        """Places kept for keys that `adopt` will bring from another table."""
         self._retired = False  # whether the keys belong to another table now
         self._clock = clock
         self._unchecked = 0  # entries that this sweep has not checked yet
@@ -143,6 +143,7 @@ class KeyTable:
 
     @property
     def _used(self) -> int:
+        """The places that are taken, of `max_keys`."""
         return len(self.queue) + self.reserved
 
     def _place(self, nested: bool, key: str) -> Entry | None:
@@ -183,8 +184,8 @@ class KeyTable:
 
     def _complete_insertion(self, key: str) -> bool:
         """Keep the state of an `_insert` of `key` that this call has interrupted; return whether there is one."""
-        last = self.queue[-1] if self.queue else Entry("", CLOSED)
-        if self._used > self.max_keys or last.key != key or not self.kernel.latest(last):
+        last = self.queue[-1] if self.queue else None
+        if last is None or self._used > self.max_keys or last.key != key or not self.kernel.latest(last):
             return False
         self._shard(key).setdefault(key, last)
         return True

@@ -175,7 +175,7 @@ class PolicyGroups:
         self._groups = groups
 
     def replace(self, table: KeyTable) -> None:
-        """Take over the keys of a table for the first group; if there are several, it must be empty."""
+        """Take over the keys of a table for the first group; if there are several, the table must be empty."""
         next(iter(self._groups.values())).replace(table)
 
     def move_all(self) -> None:

@@ -44,7 +44,7 @@ def answers(port: int) -> bool:
 
 @pytest.mark.slow
 def test_requests_in_flight_are_answered_before_it_exits() -> None:
-    queue = ("--algo", "leaky-bucket", "--rate", "1/4s", "--burst", 5, "--metrics-port", 0)
+    queue = ("--algo", "leaky-bucket", "--rate", "1/8s", "--burst", 5, "--metrics-port", 0)
     with run_server(*queue) as server, server.connect() as slow:
         slow.sendall(GET * 2)
         wait_until(lambda: server.read_metrics()["waiting"] == 1)

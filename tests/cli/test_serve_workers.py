@@ -120,7 +120,7 @@ def test_no_process_remains_when_the_service_is_killed() -> None:
 
 @pytest.mark.parametrize("again", [False, True], ids=["one interrupt", "two"])
 def test_one_interrupt_finishes_requests_and_a_second_drops_them(again: bool) -> None:
-    slow = ("--algo", "leaky-bucket", "--rate", "1/h" if again else "1/4s", "--burst", 5)
+    slow = ("--algo", "leaky-bucket", "--rate", "1/h" if again else "1/8s", "--burst", 5)
     with run_server(*FOUR_WORKERS, *slow) as server, server.connect() as connection:
         connection.sendall(GET * 2)
         wait_until(lambda: server.read_metrics()["waiting"] == 1)

@@ -31,7 +31,7 @@ def flood(limiter: type[MemoryLimiter], names: int, max_keys: int) -> None:
 
 @pytest.mark.slow
 def test_a_flood_of_keys_obtains_no_quota_and_fills_no_memory() -> None:
-    flood(MemoryLimiter, names=40_000, max_keys=4_000)
+    flood(MemoryLimiter, names=300_000, max_keys=30_000)
 
 
 @pytest.mark.slow
